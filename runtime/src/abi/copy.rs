@@ -1,0 +1,476 @@
+//! Payloads of streams and futures that are more than a number, from one guest's memory to another's.
+//!
+//! `load` by the writer's type and `store` by the reader's (CanonicalABI.md, "Loading" and "Storing") in one walk: no value
+//! is held in between. Both types are of one shape, so one layout serves both; they differ in the tables of their handles.
+//! Everything that is read may have been made to harm, and realloc may answer anything: each range is checked where it is
+//! used. Knows nothing of what a stream's ends are doing.
+
+use super::cx::{LowerCx, Memories};
+use super::memory::GuestMemory;
+use super::state::State;
+use super::stream::Pending;
+use super::table::Kind;
+use super::transcode::{UTF16_TAG, transcode};
+use super::Result;
+use crate::component::plan::{Plan, TranscodeOp};
+use std::iter::zip;
+use wasmtime::{AsContextMut, StoreContextMut, bail};
+use wasmtime_environ::component::{
+    CanonicalAbiInfo, CanonicalOptions, ComponentTypes, FixedEncoding, InterfaceType, StringEncoding, VariantInfo,
+};
+
+/// `MAX_LIST_BYTE_LENGTH` and `MAX_STRING_BYTE_LENGTH`. So small that three times as much still fits in 32 bits.
+const BYTE_LENGTH_MAX: u64 = (1 << 28) - 1;
+
+/// Copies `count` elements, those that come next in each buffer, and adds nothing to the buffers' progress.
+///
+/// Handles move from the writer's table to the reader's, strings and lists go where the reader's realloc says.
+/// Traps if the writer's bytes are not values of its type, or the reader's realloc does not give what it is asked for.
+pub(crate) fn elements(mut store: StoreContextMut<'_, State>, from: &Pending, to: &Pending, count: u32) -> Result<()> {
+    let compiled = store.data().compiled.clone();
+    let (Some(from_ty), Some(to_ty)) = (from.element.payload, to.element.payload) else { return Ok(()) };
+    let sides = Pair { from: Side::new(&compiled.plan, from)?, to: Side::new(&compiled.plan, to)? };
+    store.refresh_memory(sides.from.memory);
+    store.refresh_memory(sides.to.memory);
+    let left = 2 * store.data().limits.memory_bytes_max as u64;
+    let mut copy = Copy { store, types: &compiled.plan.types, sides, left };
+    copy.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at() as usize, to: to.at() as usize }, count)
+}
+
+/// The same thing at the writer's and at the reader's.
+#[derive(Clone, Copy)]
+struct Pair<T> {
+    from: T,
+    to: T,
+}
+
+impl Pair<usize> {
+    fn offset(self, by: usize) -> Self {
+        Pair { from: self.from + by, to: self.to + by }
+    }
+}
+
+/// One guest.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    options: &'a CanonicalOptions,
+    instance: u32,
+    memory: u32,
+}
+
+impl<'a> Side<'a> {
+    fn new(plan: &'a Plan, pending: &Pending) -> Result<Self> {
+        let options = &plan.options[pending.options as usize];
+        let Some(memory) = options.memory() else { bail!("a stream operation with a payload needs the `memory` option") };
+        Ok(Side { options, instance: pending.instance, memory: memory.as_u32() })
+    }
+}
+
+struct Copy<'a> {
+    store: StoreContextMut<'a, State>,
+    types: &'a ComponentTypes,
+    sides: Pair<Side<'a>>,
+    /// Bytes that lists and strings may still have. Lists of lists that overlap, and a realloc that always gives the same
+    /// answer, would otherwise keep the host busy for as long as they like: each level of a type multiplies the work.
+    left: u64,
+}
+
+/// Bytes of a number, which is copied as it is; `None` for everything else.
+fn number_width(ty: InterfaceType) -> Option<usize> {
+    use InterfaceType::*;
+    match ty {
+        U8 | S8 => Some(1),
+        U16 | S16 => Some(2),
+        U32 | S32 | Float32 => Some(4),
+        U64 | S64 | Float64 => Some(8),
+        _ => None,
+    }
+}
+
+/// Types that `despecialize` makes variants of: layout and number of cases.
+fn cases(types: &ComponentTypes, ty: InterfaceType) -> Option<(&VariantInfo, usize)> {
+    match ty {
+        InterfaceType::Variant(ty) => Some((&types[ty].info, types[ty].cases.len())),
+        InterfaceType::Enum(ty) => Some((&types[ty].info, types[ty].names.len())),
+        InterfaceType::Option(ty) => Some((&types[ty].info, 2)),
+        InterfaceType::Result(ty) => Some((&types[ty].info, 2)),
+        _ => None,
+    }
+}
+
+/// What case number `case` of such a type carries.
+fn case_payload(types: &ComponentTypes, ty: InterfaceType, case: usize) -> Option<InterfaceType> {
+    match ty {
+        InterfaceType::Variant(ty) => types[ty].cases[case],
+        InterfaceType::Option(ty) => (case == 1).then_some(types[ty].ty),
+        InterfaceType::Result(ty) => if case == 0 { types[ty].ok } else { types[ty].err },
+        _ => None,
+    }
+}
+
+impl<'a> Copy<'a> {
+    /// `count` items, each one a record of these fields, side by side.
+    fn items(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>, count: u32) -> Result<()> {
+        if let [field] = *fields.from && let Some(width) = number_width(field) {
+            return self.bytes(at, count as usize * width);
+        }
+        let size = self.record_abi(fields.from).size32 as usize;
+        for i in 0..count as usize {
+            let at = at.offset(i * size);
+            let pairs = zip(fields.from, fields.to).map(|(from, to)| Pair { from: *from, to: *to });
+            self.fields(pairs, at)?;
+        }
+        Ok(())
+    }
+
+    fn record_abi(&self, fields: &[InterfaceType]) -> CanonicalAbiInfo {
+        CanonicalAbiInfo::record(fields.iter().map(|ty| self.types.canonical_abi(ty)))
+    }
+
+    fn fields(&mut self, fields: impl Iterator<Item = Pair<InterfaceType>>, at: Pair<usize>) -> Result<()> {
+        let mut offset = 0;
+        for ty in fields {
+            let place = self.types.canonical_abi(&ty.from).next_field32(&mut offset);
+            self.value(ty, at.offset(place as usize))?;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
+        use InterfaceType::*;
+        let types = self.types;
+        if let Some(width) = number_width(ty.from) {
+            return self.bytes(at, width);
+        }
+        match (ty.from, ty.to) {
+            (Bool, Bool) => self.bool(at),
+            (Char, Char) => self.char(at),
+            (String, String) => self.string(at),
+            (Flags(flags), Flags(_)) => self.flags(at, types[flags].names.len()),
+            (Record(from), Record(to)) => {
+                let fields = zip(&types[from].fields, &types[to].fields);
+                self.fields(fields.map(|(from, to)| Pair { from: from.ty, to: to.ty }), at)
+            }
+            (Tuple(from), Tuple(to)) => {
+                let fields = zip(&types[from].types, &types[to].types);
+                self.fields(fields.map(|(from, to)| Pair { from: *from, to: *to }), at)
+            }
+            (Variant(_), Variant(_)) | (Enum(_), Enum(_)) | (Option(_), Option(_)) | (Result(_), Result(_)) => self.variant(ty, at),
+            (List(from), List(to)) => self.list(Pair { from: &[types[from].element], to: &[types[to].element] }, at),
+            (Map(from), Map(to)) => {
+                let (from, to) = (&types[from], &types[to]);
+                self.list(Pair { from: &[from.key, from.value], to: &[to.key, to.value] }, at)
+            }
+            (FixedLengthList(from), FixedLengthList(to)) => {
+                let (from, to) = (&types[from], &types[to]);
+                self.items(Pair { from: &[from.element], to: &[to.element] }, at, from.size)
+            }
+            (Own(_), Own(_)) | (Stream(_), Stream(_)) | (Future(_), Future(_)) | (ErrorContext(_), ErrorContext(_)) => {
+                self.handle(ty, at)
+            }
+            (Borrow(_), _) => bail!("a borrowed handle cannot go through a stream or future"),
+            (from, to) => unreachable!("validation gives the two ends of a stream one type, not {from:?} and {to:?}"),
+        }
+    }
+
+    fn bool(&mut self, at: Pair<usize>) -> Result<()> {
+        let value = self.load(at.from, 1)?;
+        self.store(at.to, 1, u32::from(value != 0))
+    }
+
+    fn char(&mut self, at: Pair<usize>) -> Result<()> {
+        let value = self.load(at.from, 4)?;
+        if char::from_u32(value).is_none() {
+            bail!("invalid `char` bit pattern: {value:#x}");
+        }
+        self.store(at.to, 4, value)
+    }
+
+    /// Bits that stand for no flag are not part of the value.
+    fn flags(&mut self, at: Pair<usize>, count: usize) -> Result<()> {
+        for byte in 0..CanonicalAbiInfo::flags(count).size32 as usize {
+            let at = at.offset(byte);
+            let used = (count - 8 * byte).min(8) as u32;
+            let value = self.load(at.from, 1)?;
+            self.store(at.to, 1, value & ((1 << used) - 1))?;
+        }
+        Ok(())
+    }
+
+    fn variant(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
+        let (info, count) = cases(self.types, ty.from).expect("the caller knows that it has cases");
+        let width = info.size.byte_size() as usize;
+        let case = self.load(at.from, width)?;
+        if count <= case as usize {
+            bail!("invalid variant discriminant: {case}, there are {count} cases");
+        }
+        self.store(at.to, width, case)?;
+        let payload = |ty| case_payload(self.types, ty, case as usize);
+        match (payload(ty.from), payload(ty.to)) {
+            (Some(from), Some(to)) => self.value(Pair { from, to }, at.offset(info.payload_offset32 as usize)),
+            _ => Ok(()),
+        }
+    }
+
+    /// `load_list`, `store_list`; a map is a list of keys with values.
+    fn list(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>) -> Result<()> {
+        let abi = self.record_abi(fields.from);
+        let (ptr, len) = self.load_pair(at.from)?;
+        let byte_len = u64::from(len) * u64::from(abi.size32);
+        self.spend("list", byte_len)?;
+        if !ptr.is_multiple_of(abi.align32) {
+            bail!("unaligned pointer: list at {ptr:#x}");
+        }
+        if !self.is_in_bounds(ptr, byte_len) {
+            bail!("list content out-of-bounds");
+        }
+        let to = self.realloc(0, 0, abi.align32, byte_len as u32)?;
+        self.items(fields, Pair { from: ptr as usize, to: to as usize }, len)?;
+        self.store_pair(at.to, (to, len))
+    }
+
+    /// Moves or shares a handle (`lift_own`, `lift_async_value`, `lift_error_context`, and what lowers them).
+    fn handle(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
+        use InterfaceType::*;
+        let handle = self.load(at.from, 4)?;
+        let (types, state) = (self.types, self.store.data_mut());
+        let (from, to) = (self.sides.from.instance, self.sides.to.instance);
+        let handle = match (ty.from, ty.to) {
+            (Own(from_ty), Own(to_ty)) => {
+                let rt = |ty: wasmtime_environ::component::TypeResourceTableIndex| types[ty].unwrap_concrete_ty().as_u32();
+                state.transfer_own(from, rt(from_ty), handle, to, rt(to_ty))?
+            }
+            (Stream(from_ty), Stream(to_ty)) => {
+                let stream = state.take_readable(from, Kind::StreamRead, types[from_ty].ty.as_u32(), handle)?;
+                state.put_readable(to, Kind::StreamRead, types[to_ty].ty.as_u32(), stream)?
+            }
+            (Future(from_ty), Future(to_ty)) => {
+                let future = state.take_readable(from, Kind::FutureRead, types[from_ty].ty.as_u32(), handle)?;
+                state.put_readable(to, Kind::FutureRead, types[to_ty].ty.as_u32(), future)?
+            }
+            (ErrorContext(_), ErrorContext(_)) => state.error_context_transfer(from, handle, to)?,
+            (from, to) => unreachable!("not two handles: {from:?} and {to:?}"),
+        };
+        self.store(at.to, 4, handle)
+    }
+}
+
+/// A string at the writer's.
+#[derive(Clone, Copy)]
+struct Text {
+    ptr: u32,
+    units: u32,
+    encoding: FixedEncoding,
+}
+
+impl Text {
+    /// A pointer and the length that comes with it, which carries a tag if the encoding has one.
+    fn new(encoding: StringEncoding, ptr: u32, tagged_units: u32) -> Self {
+        let (encoding, units) = match encoding {
+            StringEncoding::Utf8 => (FixedEncoding::Utf8, tagged_units),
+            StringEncoding::Utf16 => (FixedEncoding::Utf16, tagged_units),
+            StringEncoding::CompactUtf16 if tagged_units & UTF16_TAG == 0 => (FixedEncoding::Latin1, tagged_units),
+            StringEncoding::CompactUtf16 => (FixedEncoding::Utf16, tagged_units ^ UTF16_TAG),
+        };
+        Text { ptr, units, encoding }
+    }
+
+    fn width(&self) -> u32 {
+        u32::from(self.encoding.width())
+    }
+
+    /// What is left after the first `units`.
+    fn after(self, units: u32) -> Self {
+        Text { ptr: self.ptr + units * self.width(), units: self.units - units, ..self }
+    }
+}
+
+/// A string at the reader's: pointer and tagged code units.
+type Stored = (u32, u32);
+
+/// The guest sees each realloc, so the calls are those of the specification, also where one would do with fewer.
+impl<'a> Copy<'a> {
+    /// `load_string`, `store_string`
+    fn string(&mut self, at: Pair<usize>) -> Result<()> {
+        let encoding = self.sides.from.options.string_encoding;
+        let (ptr, tagged_units) = self.load_pair(at.from)?;
+        let src = Text::new(encoding, ptr, tagged_units);
+        let byte_len = u64::from(src.units) * u64::from(src.width());
+        self.spend("string", byte_len)?;
+        if !ptr.is_multiple_of(u32::from(src.encoding.align())) {
+            bail!("unaligned pointer: string at {ptr:#x}");
+        }
+        if !self.is_in_bounds(ptr, byte_len) {
+            bail!("string content out-of-bounds");
+        }
+        let stored = self.store_string(src, encoding)?;
+        self.store_pair(at.to, stored)
+    }
+
+    /// `store_string_into_range`
+    fn store_string(&mut self, src: Text, encoding: StringEncoding) -> Result<Stored> {
+        use FixedEncoding::{Latin1, Utf8, Utf16};
+        use TranscodeOp::*;
+        match (src.encoding, self.sides.to.options.string_encoding) {
+            (Utf8, StringEncoding::Utf8) => self.store_string_copy(CopyUtf8, src, 1, 1),
+            (Utf16, StringEncoding::Utf8) => self.store_string_to_utf8(Utf16ToUtf8, src, 3),
+            (Latin1, StringEncoding::Utf8) => self.store_string_to_utf8(Latin1ToUtf8, src, 2),
+            (Utf8, StringEncoding::Utf16) => self.store_utf8_to_utf16(src),
+            (Utf16, StringEncoding::Utf16) => self.store_string_copy(CopyUtf16, src, 2, 2),
+            (Latin1, StringEncoding::Utf16) => self.store_string_copy(Latin1ToUtf16, src, 2, 2),
+            (Latin1, StringEncoding::CompactUtf16) => self.store_string_copy(CopyLatin1, src, 1, 2),
+            (Utf8, StringEncoding::CompactUtf16) => {
+                self.store_string_to_latin1_or_utf16([Utf8ToLatin1, Utf8ToCompactUtf16], src)
+            }
+            (Utf16, StringEncoding::CompactUtf16) if encoding == StringEncoding::CompactUtf16 => {
+                self.store_probably_utf16_to_latin1_or_utf16(src)
+            }
+            (Utf16, StringEncoding::CompactUtf16) => {
+                self.store_string_to_latin1_or_utf16([Utf16ToLatin1, Utf16ToCompactUtf16], src)
+            }
+        }
+    }
+
+    fn store_string_copy(&mut self, op: TranscodeOp, src: Text, dst_width: u32, dst_align: u32) -> Result<Stored> {
+        let ptr = self.realloc(0, 0, dst_align, dst_width * src.units)?;
+        self.pass(op, &[src.ptr, src.units, ptr])?;
+        Ok((ptr, src.units))
+    }
+
+    /// A byte for each code unit will do for ASCII; else `worst` bytes for each, and what is left over goes back.
+    fn store_string_to_utf8(&mut self, op: TranscodeOp, src: Text, worst: u32) -> Result<Stored> {
+        let ptr = self.realloc(0, 0, 1, src.units)?;
+        let [read, ascii] = self.pass(op, &[src.ptr, src.units, ptr, src.units, 1])?;
+        if read == src.units {
+            return Ok((ptr, ascii));
+        }
+        let room = worst * src.units;
+        let ptr = self.realloc(ptr, src.units, 1, room)?;
+        let rest = src.after(read);
+        let [_, written] = self.pass(op, &[rest.ptr, rest.units, ptr + ascii, room - ascii, 0])?;
+        let len = ascii + written;
+        Ok((self.shrink(ptr, room, 1, len)?, len))
+    }
+
+    fn store_utf8_to_utf16(&mut self, src: Text) -> Result<Stored> {
+        let room = 2 * src.units;
+        let ptr = self.realloc(0, 0, 2, room)?;
+        let [units, _] = self.pass(TranscodeOp::Utf8ToUtf16, &[src.ptr, src.units, ptr])?;
+        Ok((self.shrink(ptr, room, 2, 2 * units)?, units))
+    }
+
+    /// Latin-1 until a character is not in it; then the bytes so far become UTF-16, and the rest follows.
+    fn store_string_to_latin1_or_utf16(&mut self, [latin1, utf16]: [TranscodeOp; 2], src: Text) -> Result<Stored> {
+        let ptr = self.realloc(0, 0, 2, src.units)?;
+        let [read, written] = self.pass(latin1, &[src.ptr, src.units, ptr])?;
+        if read == src.units {
+            return Ok((self.shrink(ptr, src.units, 2, written)?, written));
+        }
+        let room = 2 * src.units;
+        let ptr = self.realloc(ptr, src.units, 2, room)?;
+        let rest = src.after(read);
+        let [units, _] = self.pass(utf16, &[rest.ptr, rest.units, ptr, src.units, written])?;
+        Ok((self.shrink(ptr, room, 2, 2 * units)?, units | UTF16_TAG))
+    }
+
+    fn store_probably_utf16_to_latin1_or_utf16(&mut self, src: Text) -> Result<Stored> {
+        let room = 2 * src.units;
+        let ptr = self.realloc(0, 0, 2, room)?;
+        let [tagged_units, _] = self.pass(TranscodeOp::Utf16ToCompactProbablyUtf16, &[src.ptr, src.units, ptr])?;
+        if tagged_units & UTF16_TAG != 0 {
+            return Ok((ptr, tagged_units));
+        }
+        Ok((self.realloc(ptr, room, 1, src.units)?, src.units))
+    }
+
+    fn shrink(&mut self, ptr: u32, room: u32, align: u32, len: u32) -> Result<u32> {
+        if len == room { Ok(ptr) } else { self.realloc(ptr, room, align, len) }
+    }
+
+    fn pass(&mut self, op: TranscodeOp, args: &[u32]) -> Result<[u32; 2]> {
+        let mut wide = [0; 5];
+        zip(&mut wide, args).for_each(|(wide, arg)| *wide = u64::from(*arg));
+        let mut results = [0; 2];
+        let (from, to) = (self.sides.from.memory, self.sides.to.memory);
+        transcode(self.store.data_mut(), op, from, to, &wide, &mut results)?;
+        Ok(results.map(|result| result as u32))
+    }
+}
+
+/// Access to the two memories.
+impl<'a> Copy<'a> {
+    /// `len` bytes as they are.
+    fn bytes(&mut self, at: Pair<usize>, len: usize) -> Result<()> {
+        let memories = &self.store.data().memories;
+        let memory = |side: Side<'_>| memories[side.memory as usize].as_ref();
+        let copied = match (memory(self.sides.from), memory(self.sides.to)) {
+            (Some(from), Some(to)) => GuestMemory::copy(from, at.from, to, at.to, len),
+            _ => None,
+        };
+        match copied {
+            Some(()) => Ok(()),
+            None => out_of_bounds(),
+        }
+    }
+
+    /// An unsigned number of `width` bytes, 4 at most.
+    fn load(&self, at: usize, width: usize) -> Result<u32> {
+        let Some(bytes) = self.store.data().memory(self.sides.from.memory).get(at..at + width) else { return out_of_bounds() };
+        let mut value = [0; 4];
+        value[..width].copy_from_slice(bytes);
+        Ok(u32::from_le_bytes(value))
+    }
+
+    fn store(&mut self, at: usize, width: usize, value: u32) -> Result<()> {
+        let memory = self.store.data_mut().memory_mut(self.sides.to.memory);
+        let Some(bytes) = memory.get_mut(at..at + width) else { return out_of_bounds() };
+        bytes.copy_from_slice(&value.to_le_bytes()[..width]);
+        Ok(())
+    }
+
+    fn load_pair(&self, at: usize) -> Result<(u32, u32)> {
+        Ok((self.load(at, 4)?, self.load(at + 4, 4)?))
+    }
+
+    fn store_pair(&mut self, at: usize, (ptr, len): (u32, u32)) -> Result<()> {
+        self.store(at, 4, ptr)?;
+        self.store(at + 4, 4, len)
+    }
+
+    /// Is this a range of the writer's memory?
+    fn is_in_bounds(&self, ptr: u32, byte_len: u64) -> bool {
+        u64::from(ptr) + byte_len <= self.store.data().memory(self.sides.from.memory).len() as u64
+    }
+
+    /// Counts what a list or string has against what one may have, and against what one operation may copy.
+    ///
+    /// The reader must keep everything, in no less than half of the bytes that the writer needs for it (UTF-16 that becomes
+    /// bytes), so twice the zone's memory is more than an operation that can succeed will spend.
+    fn spend(&mut self, what: &str, byte_len: u64) -> Result<()> {
+        if BYTE_LENGTH_MAX < byte_len {
+            bail!("a {what} of {byte_len} bytes; {BYTE_LENGTH_MAX} at most");
+        }
+        match self.left.checked_sub(byte_len) {
+            Some(left) => self.left = left,
+            None => bail!("a stream operation copies more than the reader's memory can hold"),
+        }
+        Ok(())
+    }
+
+    /// The reader's realloc.
+    fn realloc(&mut self, old_ptr: u32, old_len: u32, align: u32, new_len: u32) -> Result<u32> {
+        let Side { options, memory, .. } = self.sides.to;
+        let mut cx = LowerCx::new(self.store.as_context_mut(), self.types, options);
+        let ptr = cx.realloc(old_ptr, old_len, align, new_len)?;
+        // `LowerCx` has refreshed the reader's memory. The writer's can have grown only if it is the same instance's.
+        if self.sides.from.memory != memory && self.sides.from.instance == self.sides.to.instance {
+            self.store.refresh_memory(self.sides.from.memory);
+        }
+        Ok(ptr)
+    }
+}
+
+#[cold]
+fn out_of_bounds<T>() -> Result<T> {
+    bail!("a value is out of bounds of memory")
+}

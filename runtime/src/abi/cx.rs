@@ -1,0 +1,303 @@
+//! What lifting and lowering a value needs: one instance's memory, options and handles.
+//!
+//! `LiftCx` reads a guest, `LowerCx` writes one; the values themselves are `host::value`'s business.
+
+use super::host_end::{ReadEnd, Source};
+use super::state::State;
+use super::stream::{End, Stream};
+use super::table::{Kind, Slot};
+use super::{Result, call};
+use std::any::Any;
+use std::rc::Rc;
+use wasmtime::{AsContextMut, StoreContextMut, bail};
+use wasmtime_environ::component::{
+    CanonicalOptions, CanonicalOptionsDataModel, ComponentTypes, InterfaceType, StringEncoding, TypeFutureTableIndex, TypeResourceTableIndex,
+    TypeStreamTableIndex,
+};
+
+/// Core values in flat order. Every slot has 64 bits; narrower values are in the low ones.
+pub struct FlatSource<'a> {
+    values: &'a [u64],
+}
+
+impl<'a> FlatSource<'a> {
+    /// Reads `values` from the front.
+    pub fn new(values: &'a [u64]) -> Self {
+        FlatSource { values }
+    }
+
+    /// The next value. Layouts are static, so reading too far is a fault of ours.
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: running dry is a bug, not an end")]
+    pub fn next(&mut self) -> u64 {
+        let (first, rest) = self.values.split_first().expect("a type never reads more flat values than it has");
+        self.values = rest;
+        *first
+    }
+}
+
+/// Where flat values go.
+pub struct FlatSink<'a> {
+    values: &'a mut [u64],
+    len: usize,
+}
+
+impl<'a> FlatSink<'a> {
+    /// Writes to `values` from the front.
+    pub fn new(values: &'a mut [u64]) -> Self {
+        FlatSink { values, len: 0 }
+    }
+
+    /// Appends a value.
+    pub fn push(&mut self, value: u64) {
+        self.values[self.len] = value;
+        self.len += 1;
+    }
+
+    /// Appends `n` zeros: the slots that this case of a variant does not use.
+    pub fn pad(&mut self, n: usize) {
+        (0..n).for_each(|_| self.push(0));
+    }
+
+    /// How many values were pushed.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Nothing was pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Reads one instance's memory and moves handles out of its table (CanonicalABI.md, "lift").
+pub struct LiftCx<'a> {
+    pub(crate) state: &'a mut State,
+    types: &'a ComponentTypes,
+    options: &'a CanonicalOptions,
+    /// Bytes of host memory that the values lifted here may still take.
+    budget: usize,
+}
+
+/// Bytes of host memory that the values of one call may take. A guest could name the same bytes many times in one list.
+const LIFTED_BYTES_MAX: usize = 128 << 20;
+
+impl<'a> LiftCx<'a> {
+    pub(crate) fn new(state: &'a mut State, types: &'a ComponentTypes, options: &'a CanonicalOptions) -> Self {
+        LiftCx { state, types, options, budget: LIFTED_BYTES_MAX }
+    }
+
+    /// Takes `bytes` of host memory from what the call's values may take.
+    pub fn charge(&mut self, bytes: usize) -> Result<()> {
+        match self.budget.checked_sub(bytes) {
+            Some(rest) => {
+                self.budget = rest;
+                Ok(())
+            }
+            None => bail!("the values of one call take more than {LIFTED_BYTES_MAX} bytes"),
+        }
+    }
+
+    /// The types of the component.
+    pub fn types(&self) -> &'a ComponentTypes {
+        self.types
+    }
+
+    /// The string encoding of these options.
+    pub fn encoding(&self) -> StringEncoding {
+        self.options.string_encoding
+    }
+
+    /// The whole linear memory; empty if the options name none.
+    pub fn memory(&self) -> &[u8] {
+        match self.options.memory() {
+            Some(index) => self.state.memory(index.as_u32()),
+            None => &[],
+        }
+    }
+
+    pub(crate) fn instance(&self) -> u32 {
+        self.options.instance.as_u32()
+    }
+
+    /// Takes the handle of an owned host resource out of the table.
+    pub fn own(&mut self, ty: TypeResourceTableIndex, handle: u32) -> Result<Rc<dyn Any>> {
+        let slot = self.state.take_own(self.instance(), self.types[ty].unwrap_concrete_ty().as_u32(), handle)?;
+        Ok(self.state.host_resources.remove(slot.object as usize))
+    }
+
+    /// Looks at a host resource through a handle, owned or borrowed.
+    pub fn borrow(&mut self, ty: TypeResourceTableIndex, handle: u32) -> Result<Rc<dyn Any>> {
+        let rt = self.types[ty].unwrap_concrete_ty().as_u32();
+        let slot = self.state.handles(self.options.instance.as_u32()).get(handle)?;
+        if !matches!(slot.kind, Kind::Own | Kind::Borrow) || slot.ty != rt {
+            bail!("handle {handle} is not a resource of the expected type");
+        }
+        let object = slot.object as usize;
+        Ok(self.state.host_resources[object].clone())
+    }
+
+    /// Takes the readable end of a stream out of the table; gives its position among the zone's streams.
+    pub(crate) fn stream(&mut self, ty: TypeStreamTableIndex, handle: u32) -> Result<u32> {
+        let ty = self.types[ty].ty.as_u32();
+        self.state.take_readable(self.instance(), Kind::StreamRead, ty, handle)
+    }
+
+    /// As `stream`.
+    pub(crate) fn future(&mut self, ty: TypeFutureTableIndex, handle: u32) -> Result<u32> {
+        let ty = self.types[ty].ty.as_u32();
+        self.state.take_readable(self.instance(), Kind::FutureRead, ty, handle)
+    }
+}
+
+/// Writes one instance's memory, calls its realloc and adds handles to its table (CanonicalABI.md, "lower").
+pub struct LowerCx<'a> {
+    pub(crate) store: StoreContextMut<'a, State>,
+    types: &'a ComponentTypes,
+    options: &'a CanonicalOptions,
+}
+
+impl<'a> LowerCx<'a> {
+    pub(crate) fn new(store: StoreContextMut<'a, State>, types: &'a ComponentTypes, options: &'a CanonicalOptions) -> Self {
+        LowerCx { store, types, options }
+    }
+
+    /// The types of the component.
+    pub fn types(&self) -> &'a ComponentTypes {
+        self.types
+    }
+
+    /// The string encoding of these options.
+    pub fn encoding(&self) -> StringEncoding {
+        self.options.string_encoding
+    }
+
+    /// The whole linear memory. Fetch it again after each `realloc`.
+    pub fn memory(&mut self) -> &mut [u8] {
+        match self.options.memory() {
+            Some(index) => self.store.data_mut().memory_mut(index.as_u32()),
+            None => &mut [],
+        }
+    }
+
+    pub(crate) fn instance(&self) -> u32 {
+        self.options.instance.as_u32()
+    }
+
+    /// Asks the guest for `new_len` bytes; traps if what it answers is not aligned or not inside its memory.
+    pub fn realloc(&mut self, old_ptr: u32, old_len: u32, align: u32, new_len: u32) -> Result<u32> {
+        let CanonicalOptionsDataModel::LinearMemory(memory) = self.options.data_model else {
+            bail!("values in garbage collected memory are not supported")
+        };
+        let (Some(realloc), Some(memory)) = (memory.realloc, memory.memory) else {
+            bail!("a value needs memory, but the function has no `realloc` option")
+        };
+        let realloc = self.store.data().reallocs[realloc.as_u32() as usize].expect("extracted before the function can be called");
+        let ptr = call::realloc(self.store.as_context_mut(), realloc, [old_ptr, old_len, align, new_len])?;
+        let len = self.store.refresh_memory(memory.as_u32());
+        if !ptr.is_multiple_of(align) {
+            bail!("realloc return: result not aligned");
+        }
+        if ptr as usize + new_len as usize > len {
+            bail!("realloc return: beyond end of memory");
+        }
+        Ok(ptr)
+    }
+
+    /// Gives an owned host resource to the guest.
+    pub fn own(&mut self, ty: TypeResourceTableIndex, value: Rc<dyn Any>) -> Result<u32> {
+        let rt = self.types[ty].unwrap_concrete_ty().as_u32();
+        let instance = self.instance();
+        let state = self.store.data_mut();
+        let object = state.host_resources.insert(value) as u32;
+        state.handles(instance).add(Slot::new(Kind::Own, rt, object))
+    }
+
+    /// Gives the guest the readable end of a stream or future that the host writes.
+    pub(crate) fn lower_source(&mut self, ty: InterfaceType, source: Box<dyn Source>) -> Result<u32> {
+        let (kind, ty) = self.readable(ty);
+        let instance = self.instance();
+        let state = self.store.data_mut();
+        let stream = Stream {
+            future: kind == Kind::FutureRead,
+            reader: End::Gone,
+            writer: End::Host,
+            dropped: false,
+            pending: None,
+            source: Some(source),
+            read: None,
+        };
+        let stream = state.streams.insert(stream) as u32;
+        state.put_readable(instance, kind, ty, stream)
+    }
+
+    /// Gives the guest a readable end that the host took from a guest of the same zone.
+    pub(crate) fn lower_end(&mut self, ty: InterfaceType, end: ReadEnd) -> Result<u32> {
+        let (kind, ty) = self.readable(ty);
+        let instance = self.instance();
+        if !end.is_of(&self.store.data().zone) {
+            bail!("a stream or future of one zone cannot be read in another");
+        }
+        self.store.data_mut().put_readable(instance, kind, ty, end.into_stream())
+    }
+
+    fn readable(&self, ty: InterfaceType) -> (Kind, u32) {
+        match ty {
+            InterfaceType::Stream(table) => (Kind::StreamRead, self.types[table].ty.as_u32()),
+            InterfaceType::Future(table) => (Kind::FutureRead, self.types[table].ty.as_u32()),
+            other => unreachable!("{other:?} was checked to be a stream or future when the function was linked"),
+        }
+    }
+
+    /// Lends a host resource to the guest for the running task.
+    pub fn borrow(&mut self, ty: TypeResourceTableIndex, value: Rc<dyn Any>) -> Result<u32> {
+        let rt = self.types[ty].unwrap_concrete_ty().as_u32();
+        let instance = self.instance();
+        let state = self.store.data_mut();
+        let object = state.host_resources.insert(value) as u32;
+        state.add_borrow(instance, rt, object)
+    }
+}
+
+/// What a host function gets besides its arguments.
+pub struct HostCx<'a> {
+    pub(crate) store: StoreContextMut<'a, State>,
+}
+
+impl HostCx<'_> {
+    /// The host's own data of this zone, if it is a `T`.
+    pub fn data<T: Any>(&self) -> Option<Rc<T>> {
+        self.store.data().host.clone().downcast().ok()
+    }
+
+    /// What is alive in this zone.
+    pub fn census(&self) -> super::Census {
+        self.store.data().census()
+    }
+}
+
+/// Memory access through the store.
+pub(crate) trait Memories {
+    /// Reads the length of a memory again; gives it in bytes.
+    fn refresh_memory(&mut self, index: u32) -> usize;
+}
+
+impl Memories for StoreContextMut<'_, State> {
+    fn refresh_memory(&mut self, index: u32) -> usize {
+        let memory = self.data().memories[index as usize].as_ref().expect("extracted before it is used").handle();
+        let len = memory.data_size(&*self);
+        self.data_mut().memories[index as usize].as_mut().expect("as above").set_len(len);
+        len
+    }
+}
+
+impl State {
+    /// The bytes of a memory that an option names.
+    pub(crate) fn memory(&self, index: u32) -> &[u8] {
+        self.memories[index as usize].as_ref().map_or(&[], |memory| memory.bytes())
+    }
+
+    /// As `memory`, to write.
+    pub(crate) fn memory_mut(&mut self, index: u32) -> &mut [u8] {
+        self.memories[index as usize].as_mut().map_or(&mut [], |memory| memory.bytes_mut())
+    }
+}

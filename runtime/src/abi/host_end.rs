@@ -1,0 +1,214 @@
+//! Ends of streams and futures that the host holds.
+//!
+//! Where the host writes, it is a `Source` that is polled into the guest's buffer when the guest reads. Where the host reads,
+//! it asks (`poll_read`), takes what a guest has pending, or leaves a `HostRead` that the next write fills. So at most one
+//! chunk is between guest and host, and a guest that nobody reads from waits: backpressure needs no queue.
+//! Elements are lifted and lowered by their Rust type, which this file does not know.
+
+use super::cx::{LiftCx, LowerCx};
+use super::state::State;
+use super::stream::{Element, End};
+use super::Result;
+use std::any::Any;
+use std::task::{Context, Poll, Waker};
+use wasmtime::{AsContextMut, StoreContextMut, format_err};
+use wasmtime_environ::component::InterfaceType;
+
+/// What a source did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// At least one element was written to the destination.
+    Items,
+    /// There is nothing more: the writable end is dropped.
+    End,
+}
+
+/// The host's writing end.
+///
+/// For a future, exactly one element is written. An error is a fault of the host's function and traps the zone.
+pub trait Source: Any {
+    /// Writes to `destination`, or arranges to be woken.
+    fn poll_produce(&mut self, task: &mut Context<'_>, destination: &mut Destination<'_>) -> Poll<Result<Produced>>;
+}
+
+/// The buffer of a guest's read.
+pub struct Destination<'a> {
+    cx: LowerCx<'a>,
+    element: Element,
+    at: u32,
+    capacity: u32,
+    written: u32,
+}
+
+impl<'a> Destination<'a> {
+    pub(crate) fn new(cx: LowerCx<'a>, element: Element, at: u32, capacity: u32) -> Self {
+        Destination { cx, element, at, capacity, written: 0 }
+    }
+
+    /// How many more elements fit.
+    pub fn remaining(&self) -> usize {
+        (self.capacity - self.written) as usize
+    }
+
+    pub(crate) fn written(&self) -> u32 {
+        self.written
+    }
+
+    /// For bytes: copies as much of `bytes` as fits, and tells how much that was.
+    pub fn put_bytes(&mut self, bytes: &[u8]) -> usize {
+        assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
+        let len = bytes.len().min(self.remaining());
+        let at = (self.at + self.written) as usize;
+        self.cx.memory()[at..at + len].copy_from_slice(&bytes[..len]);
+        self.written += len as u32;
+        len
+    }
+
+    /// For bytes: the memory to fill. Tell how much was filled with `advance`.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
+        let (at, len) = ((self.at + self.written) as usize, self.remaining());
+        &mut self.cx.memory()[at..at + len]
+    }
+
+    /// `count` elements of `bytes_mut` were filled.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "cannot fill more than there is room for");
+        self.written += count as u32;
+    }
+
+    /// Lowers one element with `store`; there must be room.
+    pub fn put(&mut self, store: impl FnOnce(&mut LowerCx<'_>, Option<InterfaceType>, usize) -> Result<()>) -> Result<()> {
+        assert!(self.remaining() > 0, "an element needs room");
+        store(&mut self.cx, self.element.payload, (self.at + self.written * self.element.size) as usize)?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+/// Lifts `count` elements that lie at an address into a `Vec` of the reader's element type.
+pub(crate) type LiftItems = fn(&mut LiftCx<'_>, Option<InterfaceType>, usize, usize) -> Result<Box<dyn Any>>;
+
+/// A read of the host that waits for a guest's write.
+pub(crate) struct HostRead {
+    max: u32,
+    lift: LiftItems,
+    items: Option<Box<dyn Any>>,
+    waker: Option<Waker>,
+}
+
+impl HostRead {
+    pub fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The next elements of a stream that the host reads: `Ready(None)` at its end.
+pub(crate) fn poll_read(
+    mut store: StoreContextMut<'_, State>,
+    stream: u32,
+    max: usize,
+    lift: LiftItems,
+    task: &mut Context<'_>,
+) -> Poll<Result<Option<Box<dyn Any>>>> {
+    let state = store.data_mut();
+    if let Some(poison) = &state.poison {
+        return Poll::Ready(Err(format_err!("{poison}")));
+    }
+    let entry = &mut state.streams[stream as usize];
+    let items = entry.read.take().and_then(|read| read.items);
+    if items.is_some() {
+        return Poll::Ready(Ok(items));
+    }
+    entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: Some(task.waker().clone()) });
+    if let Err(error) = offer(store.as_context_mut(), stream) {
+        return Poll::Ready(Err(error));
+    }
+    let entry = &mut store.data_mut().streams[stream as usize];
+    match entry.read.as_mut().and_then(|read| read.items.take()) {
+        Some(items) => {
+            entry.read = None;
+            Poll::Ready(Ok(Some(items)))
+        }
+        None if entry.dropped => {
+            entry.read = None;
+            Poll::Ready(Ok(None))
+        }
+        None => Poll::Pending,
+    }
+}
+
+/// A guest's write and a read of the host may be there: if both are, elements move.
+pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Result<()> {
+    let state = store.data_mut();
+    let entry = &mut state.streams[stream as usize];
+    let (Some(pending), Some(read)) = (entry.pending, &entry.read) else { return Ok(()) };
+    if read.items.is_some() {
+        return Ok(());
+    }
+    let count = pending.remain().min(read.max);
+    if count == 0 {
+        // Nothing left in this buffer: give it back, and wait for the next.
+        state.notify_pending(stream, 0);
+        return Ok(());
+    }
+    let lift = read.lift;
+    let compiled = state.compiled.clone();
+    let options = &compiled.plan.options[pending.options as usize];
+    let items = lift(&mut LiftCx::new(state, &compiled.plan.types, options), pending.element.payload, pending.at() as usize, count as usize)?;
+    let entry = &mut state.streams[stream as usize];
+    let read = entry.read.as_mut().expect("looked at above");
+    read.items = Some(items);
+    read.wake();
+    state.progress_pending(stream, count);
+    Ok(())
+}
+
+/// The host drops its reading end.
+pub(crate) fn drop_reader(state: &mut State, stream: u32) {
+    let Some(entry) = state.streams.get_mut(stream as usize) else { return };
+    entry.reader = End::Gone;
+    entry.read = None;
+    state.end_dropped(stream);
+}
+
+/// A readable end that the host has taken from a guest.
+///
+/// Dropping it drops the end.
+pub(crate) struct ReadEnd {
+    zone: super::WeakZone,
+    stream: Option<u32>,
+}
+
+impl ReadEnd {
+    pub fn new(zone: super::WeakZone, stream: u32) -> Self {
+        ReadEnd { zone, stream: Some(stream) }
+    }
+
+    /// Does the end belong to `zone`?
+    pub fn is_of(&self, zone: &super::WeakZone) -> bool {
+        self.zone.is(zone)
+    }
+
+    /// Gives the end away without dropping it.
+    pub fn into_stream(mut self) -> u32 {
+        self.stream.take().expect("only taken here and in drop")
+    }
+
+    /// See `poll_read`; a zone that is gone is an error.
+    pub fn poll_read(&mut self, max: usize, lift: LiftItems, task: &mut Context<'_>) -> Poll<Result<Option<Box<dyn Any>>>> {
+        let Some(zone) = self.zone.upgrade() else { return Poll::Ready(Err(format_err!("the component instance is gone"))) };
+        let stream = self.stream.expect("only taken on the way out");
+        zone.with_store(task, |store, task| poll_read(store, stream, max, lift, task))
+    }
+}
+
+impl Drop for ReadEnd {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(zone)) = (self.stream.take(), self.zone.upgrade()) {
+            zone.drop_reader(stream);
+        }
+    }
+}

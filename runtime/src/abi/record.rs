@@ -1,0 +1,150 @@
+//! The host's view of the memory that it shares with the shims (`component::shims::record` has the layout).
+//!
+//! Offsets are either constants of the layout or record offsets that the shims or `allocate` handed out; both stay within
+//! the part of the memory that exists, which every access asserts.
+#![expect(unsafe_code, reason = "reads and writes shared wasm memory through its base address, which cannot move")]
+
+use crate::abi::Result;
+use crate::component::shims::record;
+use wasmtime::{AsContextMut, Memory, bail};
+
+/// Offset of a task record in the shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Record(pub u32);
+
+impl Record {
+    /// The record that stands for "no task".
+    pub const NONE: Record = Record(0);
+}
+
+/// The shared memory.
+pub(crate) struct Records {
+    memory: Memory,
+    base: *mut u8,
+    len: usize,
+    /// Bytes that already belong to records or the header.
+    used: usize,
+}
+
+impl Records {
+    pub fn new(store: &mut impl AsContextMut, memory: Memory, instances: u32) -> Self {
+        let store = store.as_context_mut();
+        let mut records =
+            Records { memory, base: memory.data_ptr(&store), len: memory.data_size(&store), used: record::first(instances) as usize };
+        records.link_free();
+        records
+    }
+
+    fn word(&self, offset: u32) -> *mut u32 {
+        assert!(offset as usize + 4 <= self.len && offset.is_multiple_of(4), "offset {offset} outside of the shared memory");
+        // SAFETY: in bounds by the assertion above; the memory is kept alive by the store that owns `self`, and it never
+        // moves because the engine is configured with `memory_may_move(false)`.
+        unsafe { self.base.add(offset as usize).cast() }
+    }
+
+    pub fn get(&self, offset: u32) -> u32 {
+        // SAFETY: `word` is in bounds and aligned; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.word(offset).read() }
+    }
+
+    pub fn set(&mut self, offset: u32, value: u32) {
+        // SAFETY: as in `get`.
+        unsafe { self.word(offset).write(value) }
+    }
+
+    pub fn field(&self, task: Record, field: u32) -> u32 {
+        self.get(task.0 + field)
+    }
+
+    pub fn set_field(&mut self, task: Record, field: u32, value: u32) {
+        self.set(task.0 + field, value);
+    }
+
+    pub fn current(&self) -> Record {
+        Record(self.get(record::CURRENT))
+    }
+
+    pub fn set_current(&mut self, task: Record) {
+        self.set(record::CURRENT, task.0);
+    }
+
+    pub fn gate(&self, instance: u32) -> u32 {
+        self.get(record::gate(instance))
+    }
+
+    pub fn set_gate(&mut self, instance: u32, bits: u32, on: bool) {
+        let gate = self.gate(instance);
+        self.set(record::gate(instance), if on { gate | bits } else { gate & !bits });
+    }
+
+    pub fn scratch(&self, slot: u32) -> u64 {
+        let offset = record::SCRATCH + slot * 8;
+        u64::from(self.get(offset)) | u64::from(self.get(offset + 4)) << 32
+    }
+
+    pub fn set_scratch(&mut self, slot: u32, value: u64) {
+        assert!(slot < record::SCRATCH_SLOTS, "a job takes at most {} values", record::SCRATCH_SLOTS);
+        let offset = record::SCRATCH + slot * 8;
+        self.set(offset, value as u32);
+        self.set(offset + 4, (value >> 32) as u32);
+    }
+
+    pub fn has_free(&self) -> bool {
+        self.get(record::FREE) != 0
+    }
+
+    /// Takes a free record, with all fields zero.
+    pub fn allocate(&mut self) -> Record {
+        let task = Record(self.get(record::FREE));
+        assert!(task != Record::NONE, "`has_free` is asked, or `grow` called, before");
+        self.set(record::FREE, self.field(task, record::NEXT));
+        for offset in (0..record::SIZE).step_by(4) {
+            self.set_field(task, offset, 0);
+        }
+        task
+    }
+
+    pub fn free(&mut self, task: Record) {
+        assert!(task != Record::NONE, "the record of no task is never freed");
+        self.set_field(task, record::NEXT, self.get(record::FREE));
+        self.set(record::FREE, task.0);
+    }
+
+    /// Adds room for more tasks; traps when a zone has all that it may have.
+    ///
+    /// `grow` performs the memory growth; it is passed in because it needs the whole store.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Call after the memory has grown to `len` bytes.
+    pub fn grown(&mut self, len: usize) -> Result<()> {
+        if len == self.len {
+            bail!("too many concurrent tasks in one zone ({})", self.used / record::SIZE as usize);
+        }
+        self.len = len;
+        self.link_free();
+        Ok(())
+    }
+
+    /// Puts every record that has never been used on the free list, the lowest first.
+    fn link_free(&mut self) {
+        let size = record::SIZE as usize;
+        let count = (self.len - self.used) / size;
+        for n in (0..count).rev() {
+            self.free(Record((self.used + n * size) as u32));
+        }
+        self.used += count * size;
+    }
+
+    /// Records in use, for leak tests.
+    pub fn in_use(&self, instances: u32) -> usize {
+        let mut free = 0;
+        let mut next = self.get(record::FREE);
+        while next != 0 {
+            free += 1;
+            next = self.get(next + record::NEXT);
+        }
+        (self.used - record::first(instances) as usize) / record::SIZE as usize - free
+    }
+}

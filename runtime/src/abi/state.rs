@@ -1,0 +1,217 @@
+//! The data of a store: everything that the Canonical ABI keeps for the instances of one zone.
+//!
+//! Objects live in slabs and name each other by position; handles of guests are in the tables of their instances.
+//! The functions that change it are in `waitable`, `task`, `stream` and `resource`, one file a concern.
+#![expect(unsafe_code, reason = "the engine wants store data that may change threads; a zone's never does")]
+
+
+use super::memory::GuestMemory;
+use super::record::{Record, Records};
+use super::stream::Stream;
+use super::table::Table;
+use super::task::{Subtask, Task};
+use super::wake::Wakes;
+use super::waitable::WaitableSet;
+use super::zone::WeakZone;
+use crate::component::Compiled;
+use crate::component::plan::Plan;
+use slab::Slab;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use wasmtime::Func;
+
+/// What is ready to run in a zone, in the order in which it became so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ready {
+    /// A task that yielded, or whose set has an event.
+    Task(u32),
+    /// A call that waits at the gate of this instance may be let in.
+    Enter(u32),
+    /// A future of the host that was woken.
+    HostCall(u32),
+    /// The host end of a stream or future can go on.
+    HostEnd(u32),
+}
+
+/// One component instance.
+pub(crate) struct Instance {
+    pub handles: Table,
+    pub backpressure: u32,
+    /// Calls that wait to enter (`num_waiting_to_enter`), oldest first.
+    pub entering: VecDeque<u32>,
+}
+
+/// A call of the guest to an async host function that has not finished.
+pub(crate) struct HostCall {
+    pub future: Option<Pin<Box<dyn PendingCall>>>,
+    /// The subtask that stands for it in the caller's table.
+    pub subtask: u32,
+    pub instance: u32,
+    pub options: u32,
+    /// Where the caller wants the result.
+    pub retptr: u32,
+    pub results: wasmtime_environ::component::TypeTupleIndex,
+}
+
+/// The future of an async host function, with the means to lower its result.
+pub(crate) trait PendingCall {
+    /// `Ready` once the result is there; it is kept until `lower`.
+    fn poll_result(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<super::Result<()>>;
+    /// Lowers the kept result through `retptr`.
+    fn lower(
+        self: Pin<&mut Self>,
+        cx: &mut super::LowerCx<'_>,
+        results: wasmtime_environ::component::TypeTupleIndex,
+        retptr: u32,
+    ) -> super::Result<()>;
+}
+
+/// The store data of a zone.
+pub struct State {
+    pub(crate) compiled: Arc<Compiled>,
+    /// `None` only until the shim module is instantiated.
+    pub(crate) records: Option<Records>,
+    pub(crate) memories: Vec<Option<GuestMemory>>,
+    pub(crate) reallocs: Vec<Option<Func>>,
+    pub(crate) callbacks: Vec<Option<Func>>,
+    pub(crate) dtors: Vec<Option<Func>>,
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) tasks: Slab<Task>,
+    pub(crate) subtasks: Slab<Subtask>,
+    pub(crate) sets: Slab<WaitableSet>,
+    pub(crate) streams: Slab<Stream>,
+    pub(crate) host_calls: Slab<HostCall>,
+    /// Representations of host resources.
+    pub(crate) host_resources: Slab<Rc<dyn Any>>,
+    pub(crate) error_contexts: Slab<super::resource::ErrorContext>,
+    pub(crate) ready: VecDeque<Ready>,
+    /// The task whose job the pump runs.
+    pub(crate) running: Option<u32>,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) zone: WeakZone,
+    /// Memory growth of ours, which the limit on the guests' memory does not count.
+    pub(crate) growing_records: bool,
+    pub(crate) limits: Limits,
+    /// Bytes of linear memory and table elements that guests have, counted against `limits`.
+    pub(crate) memory_bytes: usize,
+    pub(crate) table_elements: usize,
+    /// Why the zone is dead.
+    pub(crate) poison: Option<Rc<str>>,
+    /// Jobs that the pump may still run before it lets others go on.
+    pub(crate) budget: u32,
+    /// What hosts keep per zone.
+    pub(crate) host: Rc<dyn Any>,
+}
+
+// SAFETY: The engine asks for `Send` where a call may be suspended, and for `Sync` in resource limits, because its own futures
+// may move between threads. A `State` is only ever inside the store of a `Zone`, which is an `Rc` and hence stays on the thread
+// that made it; `Zone` hands out neither the store nor a future that owns it, and `State` cannot be made elsewhere.
+unsafe impl Send for State {}
+// SAFETY: as above: there is no other thread that could share it.
+unsafe impl Sync for State {}
+
+/// Bounds on what the guests of one zone may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of linear memory, all memories of the zone together.
+    pub memory_bytes_max: usize,
+    /// Elements of all tables of the zone together.
+    pub table_elements_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22 }
+    }
+}
+
+impl State {
+    pub(crate) fn new(compiled: Arc<Compiled>, wakes: Arc<Wakes>, zone: WeakZone, limits: Limits, host: Rc<dyn Any>) -> Self {
+        let plan = &compiled.plan;
+        let none = |n: u32| (0..n).map(|_| None).collect();
+        State {
+            memories: (0..plan.memories).map(|_| None).collect(),
+            reallocs: none(plan.reallocs),
+            callbacks: none(plan.callbacks),
+            dtors: none(plan.defined_resources.len() as u32),
+            instances: (0..plan.instances)
+                .map(|_| Instance { handles: Table::new(), backpressure: 0, entering: VecDeque::new() })
+                .collect(),
+            tasks: Slab::new(),
+            subtasks: Slab::new(),
+            sets: Slab::new(),
+            streams: Slab::new(),
+            host_calls: Slab::new(),
+            host_resources: Slab::new(),
+            error_contexts: Slab::new(),
+            ready: VecDeque::new(),
+            running: None,
+            records: None,
+            growing_records: false,
+            memory_bytes: 0,
+            table_elements: 0,
+            poison: None,
+            budget: 0,
+            compiled,
+            wakes,
+            zone,
+            limits,
+            host,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.compiled.plan
+    }
+
+    #[inline]
+    pub(crate) fn records(&mut self) -> &mut Records {
+        self.records.as_mut().expect("the shims are instantiated first")
+    }
+
+    #[inline]
+    pub(crate) fn current(&mut self) -> Record {
+        self.records().current()
+    }
+
+    #[inline]
+    pub(crate) fn handles(&mut self, instance: u32) -> &mut Table {
+        &mut self.instances[instance as usize].handles
+    }
+
+    /// Counts of what is alive, for leak tests and metrics.
+    pub(crate) fn census(&self) -> Census {
+        Census {
+            tasks: self.records.as_ref().map_or(0, |records| records.in_use(self.plan().instances)),
+            subtasks: self.subtasks.len(),
+            streams: self.streams.len(),
+            waitable_sets: self.sets.len(),
+            host_calls: self.host_calls.len(),
+            host_resources: self.host_resources.len(),
+            handles: self.instances.iter().map(|instance| instance.handles.len()).sum(),
+        }
+    }
+}
+
+/// How many objects of each kind a zone holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Tasks that have not exited.
+    pub tasks: usize,
+    /// Subtasks that have not been dropped.
+    pub subtasks: usize,
+    /// Streams and futures with an end alive.
+    pub streams: usize,
+    /// Waitable sets.
+    pub waitable_sets: usize,
+    /// Calls to async host functions that have not finished.
+    pub host_calls: usize,
+    /// Representations of host resources.
+    pub host_resources: usize,
+    /// Handles in the tables of all instances.
+    pub handles: usize,
+}

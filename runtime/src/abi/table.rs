@@ -1,0 +1,180 @@
+//! The handle table of a component instance (CanonicalABI.md, "Table State").
+//!
+//! Slots are plain words: what a handle means is in the objects that it names (`stream`, `waitable`, `resource`). Index 0
+//! is never handed out, freed indices are reused last in, first out, as the specification has it.
+
+use crate::abi::Result;
+use wasmtime::bail;
+
+/// Handles that one instance may have. The specification allows 2^28 - 1; we stop where a leaking guest would hurt.
+pub(crate) const HANDLES_MAX: usize = 1 << 20;
+
+/// No link, no set.
+pub(crate) const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Free,
+    Own,
+    Borrow,
+    StreamRead,
+    StreamWrite,
+    FutureRead,
+    FutureWrite,
+    Subtask,
+    Set,
+    ErrorContext,
+}
+
+/// `CopyState` of a stream or future end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CopyState {
+    Idle,
+    Copying,
+    Cancelling,
+    Done,
+}
+
+/// `EventCode`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum EventCode {
+    None = 0,
+    Subtask = 1,
+    StreamRead = 2,
+    StreamWrite = 3,
+    FutureRead = 4,
+    FutureWrite = 5,
+    TaskCancelled = 6,
+}
+
+/// One handle. The fields from `copy` on are those of a waitable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub kind: Kind,
+    /// Resource, stream or future type (`ResourceIndex`, `TypeStreamIndex`, `TypeFutureIndex`).
+    pub ty: u32,
+    /// The object: representation, or position in the zone's streams, subtasks, sets. Free: the next free index.
+    pub object: u32,
+    /// Own: number of lends. Borrow: the record of the task in whose scope it is.
+    pub scope: u32,
+    pub copy: CopyState,
+    /// The pending event; `payload` is final, or (`lazy`) made when the event is delivered.
+    pub event: EventCode,
+    pub lazy: bool,
+    pub payload: u32,
+    /// The set that the waitable has joined.
+    pub set: u32,
+    /// Links of the set's queue of pending events.
+    pub next: u32,
+    pub prev: u32,
+}
+
+impl Slot {
+    pub fn new(kind: Kind, ty: u32, object: u32) -> Self {
+        Slot {
+            kind,
+            ty,
+            object,
+            scope: 0,
+            copy: CopyState::Idle,
+            event: EventCode::None,
+            lazy: false,
+            payload: 0,
+            set: NONE,
+            next: NONE,
+            prev: NONE,
+        }
+    }
+
+    pub fn is_waitable(&self) -> bool {
+        use Kind::*;
+        matches!(self.kind, StreamRead | StreamWrite | FutureRead | FutureWrite | Subtask)
+    }
+}
+
+/// The table itself.
+pub(crate) struct Table {
+    slots: Vec<Slot>,
+    /// First free index; 0 if none.
+    free: u32,
+    used: usize,
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Table { slots: vec![Slot::new(Kind::Free, 0, 0)], free: 0, used: 0 }
+    }
+
+    pub fn add(&mut self, slot: Slot) -> Result<u32> {
+        if self.used >= HANDLES_MAX {
+            bail!("handle table full: {HANDLES_MAX} handles in one component instance");
+        }
+        self.used += 1;
+        if self.free == 0 {
+            self.slots.push(slot);
+            return Ok(self.slots.len() as u32 - 1);
+        }
+        let index = self.free;
+        self.free = self.slots[index as usize].object;
+        self.slots[index as usize] = slot;
+        Ok(index)
+    }
+
+    #[inline]
+    pub fn get(&self, index: u32) -> Result<&Slot> {
+        match self.slots.get(index as usize) {
+            Some(slot) if slot.kind != Kind::Free => Ok(slot),
+            _ => unknown(index),
+        }
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> Result<&mut Slot> {
+        match self.slots.get_mut(index as usize) {
+            Some(slot) if slot.kind != Kind::Free => Ok(slot),
+            _ => unknown(index),
+        }
+    }
+
+    /// A handle of this kind and type.
+    #[inline]
+    pub fn expect(&mut self, index: u32, kind: Kind, ty: u32) -> Result<&mut Slot> {
+        let slot = self.get_mut(index)?;
+        if slot.kind != kind {
+            return wrong_kind(index, slot.kind, kind);
+        }
+        if slot.ty != ty {
+            bail!("handle {index} is a {kind:?} of another type");
+        }
+        Ok(slot)
+    }
+
+    pub fn remove(&mut self, index: u32) -> Result<Slot> {
+        let slot = *self.get(index)?;
+        self.slots[index as usize] = Slot::new(Kind::Free, 0, self.free);
+        self.free = index;
+        self.used -= 1;
+        Ok(slot)
+    }
+
+    /// Number of handles.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Indices and slots of all handles.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.kind != Kind::Free).map(|(index, slot)| (index as u32, slot))
+    }
+}
+
+#[cold]
+fn unknown<T>(index: u32) -> Result<T> {
+    bail!("unknown handle index {index}")
+}
+
+#[cold]
+fn wrong_kind<T>(index: u32, is: Kind, wanted: Kind) -> Result<T> {
+    bail!("handle {index} is a {is:?}, not a {wanted:?}")
+}

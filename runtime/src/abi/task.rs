@@ -1,0 +1,812 @@
+//! Tasks and subtasks (CanonicalABI.md, "Tasks", "Subtask State", `canon lift`, `canon lower`).
+//!
+//! A call that returns at once never comes here: shims run it. A task becomes the host's when it blocks (`promote`), when it
+//! must wait at its instance's gate (`admit`), or when the host itself calls. From then on `Run` says what it waits for and
+//! the pump's `next` resumes it. Callbacks need no stack of their own; what would need one traps (`would_block`).
+
+use super::cx::{FlatSink, LiftCx, LowerCx, Memories};
+use super::record::Record;
+use super::state::{Ready, State};
+use super::table::{EventCode, Kind, NONE, Slot};
+use super::waitable::Event;
+use super::{BLOCKED, Result, call, would_block};
+use crate::component::plan::{LiftKind, Lower};
+use crate::component::shims::{self, Layout, record};
+use wasmtime::{AsContextMut, StoreContextMut, bail};
+use wasmtime_environ::component::TypeTupleIndex;
+
+/// `Subtask.State`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum SubtaskState {
+    Starting = 0,
+    Started = 1,
+    Returned = 2,
+    CancelledBeforeStarted = 3,
+    CancelledBeforeReturned = 4,
+}
+
+/// A call that its caller waits for through a waitable.
+pub(crate) struct Subtask {
+    pub instance: u32,
+    pub handle: u32,
+    pub state: SubtaskState,
+    pub callee: Callee,
+    /// Handles that the call has borrowed from the caller; `None` once the resolution is delivered.
+    pub lenders: Option<Vec<u32>>,
+    pub cancellation_requested: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Callee {
+    Task(u32),
+    Host(u32),
+    /// The callee has exited; the subtask is still to be dropped.
+    Gone,
+}
+
+/// Who called.
+pub(crate) enum Caller {
+    /// A guest; it has a subtask unless it got its result at once.
+    Guest { subtask: Option<u32> },
+    Host(Box<dyn HostCaller>),
+}
+
+/// The host's side of a call to an exported function.
+pub(crate) trait HostCaller {
+    /// Lowers the parameters.
+    fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()>;
+    /// Lifts the results: the function has returned.
+    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()>;
+    /// The task has ended without returning: it acknowledged its cancellation, or the zone died for the reason given.
+    fn end(&mut self, trap: Option<std::rc::Rc<str>>);
+    /// The task has exited: nothing of it runs any more.
+    fn exited(&mut self);
+}
+
+/// What a task waits for.
+pub(crate) enum Run {
+    /// It is on a stack: its own activation is under way.
+    Active,
+    /// At the gate, with what to start and its flat parameters.
+    Entering(Start, Vec<u64>),
+    /// Callback code YIELD.
+    Yielding,
+    /// Callback code WAIT.
+    Waiting { set: u32 },
+}
+
+/// How a call begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    Adapter(u32),
+    Lift(u32),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cancel {
+    No,
+    /// Requested while the task could not be told.
+    Pending,
+    Delivered,
+}
+
+pub(crate) struct Task {
+    /// `Record::NONE` until it is started.
+    pub record: Record,
+    pub instance: u32,
+    pub caller: Caller,
+    pub run: Run,
+    /// Table slot of the callback; `None` for functions without one.
+    pub callback: Option<u32>,
+    /// Its instance lets in one such task at a time.
+    pub exclusive: bool,
+    pub async_type: bool,
+    pub cancel: Cancel,
+    /// Handles lent to this call by `(instance, handle)` of the caller.
+    pub lent: Vec<(u32, u32)>,
+}
+
+/// `CallbackCode`
+const EXIT: u32 = 0;
+const YIELD: u32 = 1;
+const WAIT: u32 = 2;
+
+/// What the pump runs: a table slot with three arguments.
+pub(crate) type Job = [u32; 4];
+
+impl State {
+    fn layout(&self) -> Layout {
+        Layout::of(self.plan())
+    }
+
+    fn task_of(&mut self, record: Record) -> Option<u32> {
+        self.records().field(record, record::HOST).checked_sub(1)
+    }
+
+    /// The host's entry for a task that so far only shims know.
+    pub(crate) fn task_of_or_new(&mut self, record: Record) -> u32 {
+        if let Some(task) = self.task_of(record) {
+            return task;
+        }
+        let instance = self.records().field(record, record::INSTANCE);
+        let task = Task {
+            record,
+            instance,
+            caller: Caller::Guest { subtask: None },
+            run: Run::Active,
+            callback: None,
+            exclusive: false,
+            async_type: false,
+            cancel: Cancel::No,
+            lent: Vec::new(),
+        };
+        let task = self.tasks.insert(task) as u32;
+        self.records().set_field(record, record::HOST, task + 1);
+        task
+    }
+
+    /// The callee of adapter `n` has run and is not finished: gives the caller's status.
+    pub(crate) fn promote(&mut self, n: u32, record: Record, code: u32) -> Result<u32> {
+        let adapter = &self.compiled.plan.adapters[n as usize];
+        let (caller, callee, lower, lift) = (adapter.caller, adapter.callee, adapter.lower, adapter.lift);
+        let task = self.task_of_or_new(record);
+        let callback = match lift {
+            LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
+            _ => None,
+        };
+        let entry = &mut self.tasks[task as usize];
+        entry.instance = callee;
+        entry.callback = callback;
+        entry.exclusive = callback.is_some();
+        entry.async_type = true;
+        let resolved = self.records().field(record, record::RESOLVED) != 0;
+        self.after_code(task, code)?;
+        if resolved {
+            return Ok(SubtaskState::Returned as u32);
+        }
+        match lower {
+            Lower::Async { .. } => {
+                let handle = self.add_subtask(caller, SubtaskState::Started, Callee::Task(task))?;
+                let subtask = self.handles(caller).get(handle)?.object;
+                let entry = &mut self.tasks[task as usize];
+                entry.caller = Caller::Guest { subtask: Some(subtask) };
+                let lent = std::mem::take(&mut entry.lent);
+                self.subtasks[subtask as usize].lenders = Some(lent.into_iter().map(|(_, handle)| handle).collect());
+                Ok(SubtaskState::Started as u32 | handle << 4)
+            }
+            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => would_block("a synchronous call of an async function that has not returned"),
+        }
+    }
+
+    /// A call through adapter `n` meets a closed gate: it waits there, and the caller gets a subtask. `None`: go on.
+    pub(crate) fn admit(&mut self, n: u32, params: &[u64]) -> Result<Option<u32>> {
+        let compiled = self.compiled.clone();
+        let adapter = &compiled.plan.adapters[n as usize];
+        let (caller, callee, lower, exclusive, async_type) =
+            (adapter.caller, adapter.callee, adapter.lower, !matches!(adapter.lift, LiftKind::Stackful), adapter.async_type);
+        if !async_type || self.records().gate(callee) & gate_mask(exclusive) == 0 {
+            return Ok(None);
+        }
+        let Lower::Async { .. } = lower else {
+            return would_block("a synchronous call of a function whose instance is not ready to be entered").map(Some);
+        };
+        let callback = match adapter.lift {
+            LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
+            _ => None,
+        };
+        let task = Task {
+            record: Record::NONE,
+            instance: callee,
+            caller: Caller::Guest { subtask: None },
+            run: Run::Entering(Start::Adapter(n), params.to_vec()),
+            callback,
+            exclusive,
+            async_type: true,
+            cancel: Cancel::No,
+            lent: Vec::new(),
+        };
+        let task = self.tasks.insert(task) as u32;
+        let handle = self.add_subtask(caller, SubtaskState::Starting, Callee::Task(task))?;
+        let subtask = self.handles(caller).get(handle)?.object;
+        self.tasks[task as usize].caller = Caller::Guest { subtask: Some(subtask) };
+        self.wait_to_enter(callee, task)?;
+        Ok(Some(SubtaskState::Starting as u32 | handle << 4))
+    }
+
+    pub(crate) fn add_subtask(&mut self, instance: u32, state: SubtaskState, callee: Callee) -> Result<u32> {
+        let subtask =
+            Subtask { instance, handle: 0, state, callee, lenders: Some(Vec::new()), cancellation_requested: false };
+        let object = self.subtasks.insert(subtask) as u32;
+        let handle = self.handles(instance).add(Slot::new(Kind::Subtask, 0, object))?;
+        self.subtasks[object as usize].handle = handle;
+        Ok(handle)
+    }
+
+    fn wait_to_enter(&mut self, instance: u32, task: u32) -> Result<()> {
+        let entering = &mut self.instances[instance as usize].entering;
+        if entering.len() >= ENTERING_MAX {
+            bail!("more than {ENTERING_MAX} calls wait to enter one component instance");
+        }
+        entering.push_back(task);
+        self.records().set_gate(instance, record::GATE_WAITERS, true);
+        Ok(())
+    }
+
+    /// The gate of an instance may have opened: let the oldest waiting call have a look.
+    pub(crate) fn opened(&mut self, instance: u32) {
+        if !self.instances[instance as usize].entering.is_empty() {
+            self.ready.push_back(Ready::Enter(instance));
+        }
+    }
+
+    pub(crate) fn backpressure(&mut self, instance: u32, up: bool) -> Result<()> {
+        let entry = &mut self.instances[instance as usize];
+        entry.backpressure = match (up, entry.backpressure) {
+            (true, 0xffff) => bail!("backpressure counter overflow"),
+            (false, 0) => bail!("backpressure counter underflow"),
+            (true, count) => count + 1,
+            (false, count) => count - 1,
+        };
+        let on = entry.backpressure > 0;
+        self.records().set_gate(instance, record::GATE_BACKPRESSURE, on);
+        if !on {
+            self.opened(instance);
+        }
+        Ok(())
+    }
+
+    /// Puts a task into the ready queue, once.
+    fn make_ready(&mut self, task: u32) {
+        self.ready.push_back(Ready::Task(task));
+    }
+
+    /// What follows from a callback's code, or from the end of a function without one.
+    fn after_code(&mut self, task: u32, code: u32) -> Result<()> {
+        let instance = self.tasks[task as usize].instance;
+        match code & 0xf {
+            EXIT => self.exit(task),
+            YIELD => {
+                self.tasks[task as usize].run = Run::Yielding;
+                self.make_ready(task);
+                Ok(())
+            }
+            WAIT => {
+                let set = self.handles(instance).expect(code >> 4, Kind::Set, 0)?.object;
+                self.tasks[task as usize].run = Run::Waiting { set };
+                self.sets[set as usize].waiting += 1;
+                let cancel = self.tasks[task as usize].cancel == Cancel::Pending;
+                if cancel || self.set_has_event(set) {
+                    self.make_ready(task);
+                } else {
+                    self.sets[set as usize].waiters.push_back(task);
+                }
+                Ok(())
+            }
+            other => bail!("unsupported callback code: {other}"),
+        }
+    }
+
+    /// `exit_implicit_thread`
+    fn exit(&mut self, task: u32) -> Result<()> {
+        let record = self.tasks[task as usize].record;
+        if self.records().field(record, record::RESOLVED) == 0 {
+            bail!("the task exited without calling `task.return` or `task.cancel`");
+        }
+        self.records().free(record);
+        let task = self.tasks.remove(task as usize);
+        match task.caller {
+            Caller::Guest { subtask: Some(subtask) } => {
+                if let Some(subtask) = self.subtasks.get_mut(subtask as usize) {
+                    subtask.callee = Callee::Gone;
+                }
+            }
+            Caller::Guest { subtask: None } => self.give_back(task.lent),
+            Caller::Host(mut caller) => caller.exited(),
+        }
+        Ok(())
+    }
+
+    /// `deliver_resolve` for a caller that has no subtask.
+    fn give_back(&mut self, lent: Vec<(u32, u32)>) {
+        for (instance, handle) in lent {
+            if let Ok(slot) = self.handles(instance).get_mut(handle) {
+                slot.scope -= 1;
+            }
+        }
+    }
+
+    /// A task that the host knows has returned through its adapter.
+    pub(crate) fn resolved(&mut self, record: Record) {
+        let Some(task) = self.task_of(record) else { return };
+        match &self.tasks[task as usize].caller {
+            Caller::Guest { subtask: Some(subtask) } => self.resolve_subtask(*subtask, SubtaskState::Returned),
+            Caller::Guest { subtask: None } => {
+                let lent = std::mem::take(&mut self.tasks[task as usize].lent);
+                self.give_back(lent);
+                // The shims free the record of a synchronous callee; nothing else will come for it.
+                if self.records().field(record, record::RETURN_SIGNATURE) == 0 && self.running != Some(task) {
+                    self.tasks.remove(task as usize);
+                    self.records().set_field(record, record::HOST, 0);
+                }
+            }
+            Caller::Host(_) => {}
+        }
+    }
+
+    fn resolve_subtask(&mut self, subtask: u32, state: SubtaskState) {
+        let Some(entry) = self.subtasks.get_mut(subtask as usize) else { return };
+        entry.state = state;
+        let (instance, handle) = (entry.instance, entry.handle);
+        self.post(instance, handle, EventCode::Subtask, None);
+    }
+
+    /// A call to the host has returned: its result is already in the caller's memory.
+    pub(crate) fn host_call_returned(&mut self, subtask: u32) {
+        if let Some(entry) = self.subtasks.get_mut(subtask as usize) {
+            entry.callee = Callee::Gone;
+        }
+        self.resolve_subtask(subtask, SubtaskState::Returned);
+    }
+
+    /// The payload of a subtask's event, and what its delivery changes.
+    pub(crate) fn deliver_subtask(&mut self, instance: u32, handle: u32) -> u32 {
+        let object = self.handles(instance).get(handle).expect("the caller looked it up").object;
+        let subtask = &mut self.subtasks[object as usize];
+        let state = subtask.state;
+        if state as u8 >= SubtaskState::Returned as u8 {
+            let lenders = subtask.lenders.take().unwrap_or_default();
+            self.give_back(lenders.into_iter().map(|lender| (instance, lender)).collect());
+        }
+        state as u32
+    }
+
+    /// `subtask.drop`
+    pub(crate) fn subtask_drop(&mut self, instance: u32, handle: u32) -> Result<()> {
+        let object = self.handles(instance).expect(handle, Kind::Subtask, 0)?.object;
+        if self.subtasks[object as usize].lenders.is_some() {
+            bail!("cannot drop a subtask which has not yet resolved");
+        }
+        self.leave_set(instance, handle);
+        self.handles(instance).remove(handle)?;
+        let subtask = self.subtasks.remove(object as usize);
+        if let Callee::Task(task) = subtask.callee {
+            self.tasks[task as usize].caller = Caller::Guest { subtask: None };
+        }
+        Ok(())
+    }
+
+    /// `task.cancel`
+    pub(crate) fn task_cancel(&mut self, instance: u32) -> Result<()> {
+        let record = self.current();
+        let task = self.task_of(record);
+        let delivered = task.is_some_and(|task| self.tasks[task as usize].cancel == Cancel::Delivered);
+        if !delivered || self.records().field(record, record::RESOLVED) != 0 || self.records().field(record, record::INSTANCE) != instance {
+            bail!("`task.cancel` called by a task that has not been cancelled");
+        }
+        if self.records().field(record, record::BORROWS) != 0 {
+            bail!("borrow handles still remain at the end of the call");
+        }
+        self.records().set_field(record, record::RESOLVED, 1);
+        let task = task.expect("checked above");
+        match &mut self.tasks[task as usize].caller {
+            Caller::Guest { subtask: Some(subtask) } => {
+                let subtask = *subtask;
+                self.resolve_subtask(subtask, SubtaskState::CancelledBeforeReturned);
+            }
+            Caller::Guest { subtask: None } => {}
+            Caller::Host(caller) => caller.end(None),
+        }
+        Ok(())
+    }
+
+    /// Explains why `task.return` is not allowed now.
+    pub(crate) fn return_trap(&mut self, record: Record, signature: u32) -> Result<()> {
+        let records = self.records();
+        let expected = records.field(record, record::RETURN_SIGNATURE);
+        if records.field(record, record::RESOLVED) != 0 && expected == signature + 1 {
+            bail!("`task.return` or `task.cancel` called more than once for current task");
+        }
+        if records.field(record, record::BORROWS) != 0 && expected == signature + 1 {
+            bail!("borrow handles still remain at the end of the call");
+        }
+        bail!("invalid `task.return` signature and/or options for current task")
+    }
+
+    fn remove_waiter(&mut self, task: u32) {
+        if let Run::Waiting { set } = self.tasks[task as usize].run {
+            self.sets[set as usize].waiting -= 1;
+            self.sets[set as usize].waiters.retain(|waiter| *waiter != task);
+            self.tasks[task as usize].run = Run::Active;
+        }
+    }
+
+    /// What a ready task gets; `None` if it has to go on waiting.
+    fn wake_event(&mut self, task: u32) -> Option<Event> {
+        let entry = self.tasks.get_mut(task as usize)?;
+        let cancelled = entry.cancel == Cancel::Pending;
+        let waits = match entry.run {
+            Run::Yielding => None,
+            Run::Waiting { set } => Some(set),
+            // Woken twice: it runs already, or has not started.
+            Run::Active | Run::Entering(..) => return None,
+        };
+        if cancelled {
+            entry.cancel = Cancel::Delivered;
+            self.remove_waiter(task);
+            return Some((EventCode::TaskCancelled, 0, 0));
+        }
+        let Some(set) = waits else { return Some((EventCode::None, 0, 0)) };
+        match self.set_event(set) {
+            Some(event) => {
+                self.sets[set as usize].waiting -= 1;
+                Some(event)
+            }
+            // Somebody else took the event: wait for the next.
+            None => {
+                let waiters = &mut self.sets[set as usize].waiters;
+                if !waiters.contains(&task) {
+                    waiters.push_back(task);
+                }
+                None
+            }
+        }
+    }
+
+    /// Makes `task` the running one.
+    fn activate(&mut self, task: u32) {
+        let entry = &mut self.tasks[task as usize];
+        entry.run = Run::Active;
+        let (record, instance, exclusive) = (entry.record, entry.instance, entry.exclusive && entry.async_type);
+        let parent = self.current();
+        let records = self.records();
+        records.set_field(record, record::PARENT, parent.0);
+        records.set_current(record);
+        if exclusive {
+            records.set_gate(instance, record::GATE_EXCLUSIVE, true);
+        }
+    }
+
+    /// The activation of `task` is over.
+    fn deactivate(&mut self, task: u32) {
+        let entry = &self.tasks[task as usize];
+        let (record, instance, exclusive) = (entry.record, entry.instance, entry.exclusive && entry.async_type);
+        let records = self.records();
+        let parent = Record(records.field(record, record::PARENT));
+        records.set_field(record, record::PARENT, 0);
+        records.set_current(parent);
+        if exclusive {
+            records.set_gate(instance, record::GATE_EXCLUSIVE, false);
+            self.opened(instance);
+        }
+    }
+
+    /// The oldest call at the gate of `instance`, if it may enter now.
+    fn next_entering(&mut self, instance: u32) -> Option<u32> {
+        let task = *self.instances[instance as usize].entering.front()?;
+        let exclusive = self.tasks[task as usize].exclusive;
+        let closed = gate_mask(exclusive) & !record::GATE_WAITERS;
+        if self.records().gate(instance) & closed != 0 {
+            return None;
+        }
+        self.leave_gate(instance, task);
+        // More may follow: a stackful function does not close the gate behind it.
+        self.opened(instance);
+        Some(task)
+    }
+
+    fn leave_gate(&mut self, instance: u32, task: u32) {
+        let entering = &mut self.instances[instance as usize].entering;
+        entering.retain(|waiting| *waiting != task);
+        if entering.is_empty() {
+            self.records().set_gate(instance, record::GATE_WAITERS, false);
+        }
+    }
+
+    /// A call of the host to exported function `lift`.
+    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Box<dyn HostCaller>) -> Result<u32> {
+        let plan = &self.compiled.plan;
+        let entry = &plan.lifts[lift as usize];
+        let (instance, kind) = (entry.instance, entry.kind);
+        let async_type = plan.types[entry.ty].async_;
+        let callback = match kind {
+            LiftKind::Callback(index) => Some(Layout::of(plan).callback_slot(index)),
+            _ => None,
+        };
+        let exclusive = !matches!(kind, LiftKind::Stackful);
+        let task = Task {
+            record: Record::NONE,
+            instance,
+            caller: Caller::Host(caller),
+            run: Run::Entering(Start::Lift(lift), Vec::new()),
+            callback,
+            exclusive,
+            async_type,
+            cancel: Cancel::No,
+            lent: Vec::new(),
+        };
+        let task = self.tasks.insert(task) as u32;
+        if async_type {
+            self.wait_to_enter(instance, task)?;
+            self.opened(instance);
+        } else {
+            // A function of sync type is not held back by the gate.
+            self.ready.push_back(Ready::Task(task));
+        }
+        Ok(task)
+    }
+
+    /// The host wants task `task` of its own call cancelled (`Task.request_cancellation`).
+    pub(crate) fn cancel_from_host(&mut self, task: u32) {
+        let Some(entry) = self.tasks.get_mut(task as usize) else { return };
+        if entry.cancel != Cancel::No {
+            return;
+        }
+        match entry.run {
+            Run::Entering(..) => {
+                let instance = entry.instance;
+                self.leave_gate(instance, task);
+                let task = self.tasks.remove(task as usize);
+                if let Caller::Host(mut caller) = task.caller {
+                    caller.end(None);
+                    caller.exited();
+                }
+            }
+            Run::Active => entry.cancel = Cancel::Pending,
+            Run::Yielding | Run::Waiting { .. } => {
+                entry.cancel = Cancel::Pending;
+                self.make_ready(task);
+            }
+        }
+    }
+
+    /// The zone is dead: everybody who waits for it learns why.
+    pub(crate) fn kill_all(&mut self, reason: &std::rc::Rc<str>) {
+        self.poison = Some(reason.clone());
+        for task in self.tasks.drain() {
+            if let Caller::Host(mut caller) = task.caller {
+                caller.end(Some(reason.clone()));
+                caller.exited();
+            }
+        }
+        for (_, stream) in &mut self.streams {
+            if let Some(read) = &mut stream.read {
+                read.wake();
+            }
+        }
+        self.ready.clear();
+        self.host_calls.clear();
+    }
+}
+
+/// Calls that may wait at the gate of one instance.
+const ENTERING_MAX: usize = 65_536;
+
+/// Which bits of a gate hold a call back.
+fn gate_mask(exclusive: bool) -> u32 {
+    record::GATE_BACKPRESSURE | record::GATE_WAITERS | if exclusive { record::GATE_EXCLUSIVE } else { 0 }
+}
+
+/// `subtask.cancel`. A callee that waits is told at once, on top of the caller's stack.
+pub(crate) fn subtask_cancel(mut store: StoreContextMut<'_, State>, instance: u32, handle: u32, async_: bool) -> Result<u32> {
+    let state = store.data_mut();
+    let slot = state.handles(instance).expect(handle, Kind::Subtask, 0)?;
+    let (object, in_set, has_event) = (slot.object, slot.set != NONE, slot.event != EventCode::None);
+    let subtask = &mut state.subtasks[object as usize];
+    if subtask.lenders.is_none() {
+        bail!("`subtask.cancel` called after terminal status delivered");
+    }
+    if subtask.cancellation_requested {
+        bail!("`subtask.cancel` called twice for one subtask");
+    }
+    if in_set && !async_ {
+        bail!("a synchronous `subtask.cancel` on a subtask that is in a waitable set");
+    }
+    let resolved = subtask.state as u8 >= SubtaskState::Returned as u8;
+    if !resolved {
+        subtask.cancellation_requested = true;
+        match subtask.callee {
+            Callee::Host(call) => {
+                state.host_calls.try_remove(call as usize);
+                state.resolve_subtask(object, SubtaskState::CancelledBeforeReturned);
+            }
+            Callee::Task(task) => cancel_task(store.as_context_mut(), task, object)?,
+            Callee::Gone => unreachable!("a callee that is gone has resolved its subtask"),
+        }
+    } else {
+        assert!(has_event, "a resolution that is not delivered is pending");
+    }
+    let state = store.data_mut();
+    if (state.subtasks[object as usize].state as u8) < SubtaskState::Returned as u8 {
+        return if async_ { Ok(BLOCKED) } else { would_block("a synchronous `subtask.cancel` of a task that does not finish at once") };
+    }
+    Ok(state.deliver(instance, handle).2)
+}
+
+fn cancel_task(mut store: StoreContextMut<'_, State>, task: u32, subtask: u32) -> Result<()> {
+    let state = store.data_mut();
+    let entry = &mut state.tasks[task as usize];
+    match entry.run {
+        Run::Entering(..) => {
+            let instance = entry.instance;
+            state.leave_gate(instance, task);
+            state.tasks.remove(task as usize);
+            state.subtasks[subtask as usize].callee = Callee::Gone;
+            state.resolve_subtask(subtask, SubtaskState::CancelledBeforeStarted);
+            Ok(())
+        }
+        Run::Active => {
+            entry.cancel = Cancel::Pending;
+            Ok(())
+        }
+        Run::Yielding | Run::Waiting { .. } => {
+            let (instance, exclusive) = (entry.instance, entry.exclusive);
+            entry.cancel = Cancel::Pending;
+            if exclusive && state.records().gate(instance) & record::GATE_EXCLUSIVE != 0 {
+                // Another task of the instance is on the stack: this one learns it when it runs again.
+                state.make_ready(task);
+                return Ok(());
+            }
+            run_nested(store, task)
+        }
+    }
+}
+
+/// Runs the callback of a waiting task from inside a built-in.
+fn run_nested(mut store: StoreContextMut<'_, State>, task: u32) -> Result<()> {
+    let state = store.data_mut();
+    let Some((code, p1, p2)) = state.wake_event(task) else { return Ok(()) };
+    state.activate(task);
+    let slot = state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
+    let index = slot - state.layout().callback_slot(0);
+    let callback = state.callbacks[index as usize].expect("extracted before it can be called");
+    let code = call::callback(store.as_context_mut(), callback, [code as u32, p1, p2])?;
+    let state = store.data_mut();
+    state.deactivate(task);
+    state.after_code(task, code)
+}
+
+/// What the pump runs next, given the code of what it ran; `None` when nothing is ready or the budget is used up.
+pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<Option<Job>> {
+    let state = store.data_mut();
+    if let Some(task) = state.running.take() {
+        state.deactivate(task);
+        state.after_code(task, code)?;
+    }
+    loop {
+        let state = store.data_mut();
+        if state.budget == 0 {
+            return Ok(None);
+        }
+        let Some(ready) = state.ready.pop_front() else { return Ok(None) };
+        state.budget -= 1;
+        let task = match ready {
+            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| &task.run) {
+                Some(Run::Entering(..)) => Some(task),
+                _ => match state.wake_event(task) {
+                    Some((event, p1, p2)) => {
+                        state.activate(task);
+                        state.running = Some(task);
+                        let slot = state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
+                        return Ok(Some([event as u32, p1, p2, slot]));
+                    }
+                    None => None,
+                },
+            },
+            Ready::Enter(instance) => state.next_entering(instance),
+            Ready::HostCall(call) => {
+                super::host_call::poll(store.as_context_mut(), call)?;
+                None
+            }
+            Ready::HostEnd(stream) => {
+                super::stream::poll_source(store.as_context_mut(), stream)?;
+                None
+            }
+        };
+        if let Some(task) = task {
+            return start(store, task).map(Some);
+        }
+    }
+}
+
+/// Starts a call that may enter now.
+fn start(mut store: StoreContextMut<'_, State>, task: u32) -> Result<Job> {
+    ensure_record(&mut store)?;
+    let state = store.data_mut();
+    let Run::Entering(start, params) = std::mem::replace(&mut state.tasks[task as usize].run, Run::Active) else {
+        unreachable!("only calls that wait to enter are started")
+    };
+    let record = state.records().allocate();
+    state.tasks[task as usize].record = record;
+    let instance = state.tasks[task as usize].instance;
+    let layout = state.layout();
+    state.records().set_field(record, record::HOST, task + 1);
+    state.records().set_field(record, record::INSTANCE, instance);
+    state.activate(task);
+    let job = match start {
+        Start::Adapter(n) => {
+            let compiled = state.compiled.clone();
+            let adapter = &compiled.plan.adapters[n as usize];
+            let records = state.records();
+            records.set_field(record, record::MODE, shims::mode(adapter));
+            records.set_field(record, record::RETURN_SIGNATURE, shims::return_signature(adapter));
+            records.set_field(record, record::RETURN_SLOT, layout.return_slot(n));
+            records.set_field(record, record::RETPTR, params.last().map_or(0, |last| *last as u32));
+            params.iter().enumerate().for_each(|(slot, value)| records.set_scratch(slot as u32, *value));
+            if let Caller::Guest { subtask: Some(subtask) } = state.tasks[task as usize].caller {
+                let entry = &mut state.subtasks[subtask as usize];
+                entry.state = SubtaskState::Started;
+                let (instance, handle) = (entry.instance, entry.handle);
+                state.post(instance, handle, EventCode::Subtask, None);
+            }
+            layout.adapter_job(n)
+        }
+        Start::Lift(n) => {
+            start_lift(store.as_context_mut(), task, n, record)?;
+            layout.lift_job(n)
+        }
+    };
+    store.data_mut().running = Some(task);
+    Ok([0, 0, 0, job])
+}
+
+/// Lowers the host's parameters into the scratch area.
+fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, record: Record) -> Result<()> {
+    let state = store.data_mut();
+    let compiled = state.compiled.clone();
+    let plan = &compiled.plan;
+    let lift = &plan.lifts[lift as usize];
+    let signature = if let LiftKind::Sync { .. } = lift.kind { 0 } else { lift.return_signature + 1 };
+    state.records().set_field(record, record::MODE, record::MODE_HOST);
+    state.records().set_field(record, record::RETURN_SIGNATURE, signature);
+    let options = &plan.options[lift.options as usize];
+    let mut caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
+    if let Some(memory) = options.memory() {
+        store.refresh_memory(memory.as_u32());
+    }
+    let mut flat = [0; record::SCRATCH_SLOTS as usize];
+    if let Caller::Host(caller) = &mut caller {
+        let mut cx = LowerCx::new(store.as_context_mut(), &plan.types, options);
+        caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat))?;
+    }
+    let state = store.data_mut();
+    state.tasks[task as usize].caller = caller;
+    for slot in 0..lift.signature.params.len() {
+        state.records().set_scratch(slot as u32, flat[slot]);
+    }
+    Ok(())
+}
+
+/// The running task, called by the host, returns: `flat` are the arguments of `task.return` or the results of a sync lift.
+pub(crate) fn return_to_host(mut store: StoreContextMut<'_, State>, options: u32, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
+    let compiled = store.data().compiled.clone();
+    let options = &compiled.plan.options[options as usize];
+    if let Some(memory) = options.memory() {
+        store.refresh_memory(memory.as_u32());
+    }
+    let state = store.data_mut();
+    let record = state.current();
+    let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
+    let caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
+    let Caller::Host(mut caller) = caller else { bail!("`task.return` to the host by a task of a guest") };
+    let lifted = caller.lift(&mut LiftCx::new(state, &compiled.plan.types, options), results, flat);
+    state.tasks[task as usize].caller = Caller::Host(caller);
+    lifted
+}
+
+/// Makes sure that there is a free record.
+pub(crate) fn ensure_record(store: &mut StoreContextMut<'_, State>) -> Result<()> {
+    if store.data_mut().records().has_free() {
+        return Ok(());
+    }
+    let memory = store.data_mut().records().memory();
+    let pages = memory.size(&*store);
+    // Twice as many each time: growing is rare, and the memory is touched only as it is used.
+    let grow = pages.min(record::PAGES_MAX - pages);
+    store.data_mut().growing_records = true;
+    let grown = if grow == 0 { Ok(pages) } else { memory.grow(&mut *store, grow) };
+    store.data_mut().growing_records = false;
+    grown?;
+    let len = memory.data_size(&*store);
+    store.data_mut().records().grown(len)
+}

@@ -1,0 +1,165 @@
+//! Waitables and waitable sets (CanonicalABI.md, "Waitable State").
+//!
+//! A waitable is a slot of a handle table with room for one pending event. A set keeps a queue of its waitables that have
+//! one, linked through their slots, so that nothing is searched. The event's payload is made when it is delivered: several
+//! things that happen to one waitable before that are one event.
+
+use super::Result;
+use super::state::{Ready, State};
+use super::table::{EventCode, Kind, NONE, Slot};
+use std::collections::VecDeque;
+use wasmtime::bail;
+
+/// An event as a guest gets it: code, index, payload.
+pub(crate) type Event = (EventCode, u32, u32);
+
+pub(crate) struct WaitableSet {
+    pub instance: u32,
+    /// Waitables that have joined.
+    pub elements: u32,
+    /// First and last waitable with a pending event, in order of arrival.
+    head: u32,
+    tail: u32,
+    /// Tasks that wait for an event and have not been told to look yet.
+    pub waiters: VecDeque<u32>,
+    /// Tasks that wait, told or not (`num_waiting`).
+    pub waiting: u32,
+}
+
+impl State {
+    pub(crate) fn waitable_set_new(&mut self, instance: u32) -> Result<u32> {
+        let set = WaitableSet { instance, elements: 0, head: NONE, tail: NONE, waiters: VecDeque::new(), waiting: 0 };
+        let object = self.sets.insert(set) as u32;
+        self.handles(instance).add(Slot::new(Kind::Set, 0, object))
+    }
+
+    pub(crate) fn waitable_set_drop(&mut self, instance: u32, handle: u32) -> Result<()> {
+        let object = self.handles(instance).expect(handle, Kind::Set, 0)?.object;
+        let set = &self.sets[object as usize];
+        if set.elements > 0 {
+            bail!("cannot drop waitable set {handle}: {} waitables are in it", set.elements);
+        }
+        if set.waiting > 0 {
+            bail!("cannot drop waitable set {handle}: a task waits for it");
+        }
+        self.handles(instance).remove(handle)?;
+        self.sets.remove(object as usize);
+        Ok(())
+    }
+
+    /// `waitable.join`; set 0 leaves.
+    pub(crate) fn waitable_join(&mut self, instance: u32, waitable: u32, set: u32) -> Result<()> {
+        let slot = self.handles(instance).get(waitable)?;
+        if !slot.is_waitable() {
+            bail!("handle {waitable} is a {:?}, not a waitable", slot.kind);
+        }
+        let joined = match set {
+            0 => NONE,
+            set => self.handles(instance).expect(set, Kind::Set, 0)?.object,
+        };
+        self.leave_set(instance, waitable);
+        if joined == NONE {
+            return Ok(());
+        }
+        let slot = self.handles(instance).get_mut(waitable)?;
+        slot.set = joined;
+        let pending = slot.event != EventCode::None;
+        self.sets[joined as usize].elements += 1;
+        if pending {
+            self.enqueue(instance, waitable);
+        }
+        Ok(())
+    }
+
+    /// Takes the waitable out of its set, if it is in one.
+    pub(crate) fn leave_set(&mut self, instance: u32, waitable: u32) {
+        let Ok(slot) = self.handles(instance).get(waitable) else { return };
+        let (set, pending) = (slot.set, slot.event != EventCode::None);
+        if set == NONE {
+            return;
+        }
+        if pending {
+            self.unlink(instance, waitable);
+        }
+        self.sets[set as usize].elements -= 1;
+        self.handles(instance).get_mut(waitable).expect("looked up above").set = NONE;
+    }
+
+    /// `set_pending_event`: overwrites an event that is already pending.
+    pub(crate) fn post(&mut self, instance: u32, waitable: u32, event: EventCode, payload: Option<u32>) {
+        let slot = self.handles(instance).get_mut(waitable).expect("an event is only posted to a handle that exists");
+        let fresh = slot.event == EventCode::None;
+        slot.event = event;
+        slot.lazy = payload.is_none();
+        slot.payload = payload.unwrap_or(0);
+        if fresh && slot.set != NONE {
+            self.enqueue(instance, waitable);
+        }
+    }
+
+    fn enqueue(&mut self, instance: u32, waitable: u32) {
+        let handles = &mut self.instances[instance as usize].handles;
+        let slot = handles.get_mut(waitable).expect("the caller looked it up");
+        let set = &mut self.sets[slot.set as usize];
+        let last = set.tail;
+        slot.prev = last;
+        slot.next = NONE;
+        set.tail = waitable;
+        match last {
+            NONE => set.head = waitable,
+            last => handles.get_mut(last).expect("linked slots are alive").next = waitable,
+        }
+        // One event wakes one waiter; it looks for itself whether the event is still there.
+        if let Some(task) = set.waiters.pop_front() {
+            self.ready.push_back(Ready::Task(task));
+        }
+    }
+
+    fn unlink(&mut self, instance: u32, waitable: u32) {
+        let handles = &mut self.instances[instance as usize].handles;
+        let slot = handles.get_mut(waitable).expect("the caller looked it up");
+        let (prev, next, set) = (slot.prev, slot.next, slot.set);
+        (slot.prev, slot.next) = (NONE, NONE);
+        let set = &mut self.sets[set as usize];
+        match prev {
+            NONE => set.head = next,
+            prev => handles.get_mut(prev).expect("linked slots are alive").next = next,
+        }
+        match next {
+            NONE => set.tail = prev,
+            next => handles.get_mut(next).expect("linked slots are alive").prev = prev,
+        }
+    }
+
+    pub(crate) fn set_has_event(&self, set: u32) -> bool {
+        self.sets[set as usize].head != NONE
+    }
+
+    /// Delivers the oldest pending event of a set.
+    pub(crate) fn set_event(&mut self, set: u32) -> Option<Event> {
+        let WaitableSet { instance, head, .. } = self.sets[set as usize];
+        (head != NONE).then(|| self.deliver(instance, head))
+    }
+
+    /// `get_pending_event`: makes the payload, with all that delivery changes.
+    pub(crate) fn deliver(&mut self, instance: u32, waitable: u32) -> Event {
+        let slot = self.handles(instance).get(waitable).expect("the caller looked it up");
+        let (kind, event, lazy, final_payload, in_set) = (slot.kind, slot.event, slot.lazy, slot.payload, slot.set != NONE);
+        assert!(event != EventCode::None, "only a pending event is delivered");
+        if in_set {
+            self.unlink(instance, waitable);
+        }
+        self.handles(instance).get_mut(waitable).expect("looked up above").event = EventCode::None;
+        let payload = match kind {
+            Kind::Subtask => self.deliver_subtask(instance, waitable),
+            _ => self.deliver_copy(instance, waitable, (!lazy).then_some(final_payload)),
+        };
+        (event, waitable, payload)
+    }
+
+    /// `waitable-set.poll` without cancellation.
+    pub(crate) fn waitable_set_poll(&mut self, instance: u32, handle: u32) -> Result<Event> {
+        let set = self.handles(instance).expect(handle, Kind::Set, 0)?.object;
+        Ok(self.set_event(set).unwrap_or((EventCode::None, 0, 0)))
+    }
+}

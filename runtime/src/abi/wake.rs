@@ -1,0 +1,94 @@
+//! How the world outside tells a zone that something can go on.
+//!
+//! A future, source or sink of the host gets a waker that names it. Waking puts that name on the zone's list and wakes the
+//! task that drives the zone. Any thread may wake; only the zone takes.
+
+use super::state::Ready;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+/// A zone's list of what was woken. Bounded by the number of wakers, because each is listed at most once.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    woken: Vec<Arc<Item>>,
+    /// The task that drives the zone.
+    driver: Option<Waker>,
+    /// Work came that is not in `woken` (calls, dropped ends).
+    kicked: bool,
+}
+
+/// One named waker.
+pub(crate) struct Item {
+    wakes: Arc<Wakes>,
+    ready: Ready,
+    listed: AtomicBool,
+}
+
+impl Wakes {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic between lock and unlock is impossible here: nothing foreign runs inside.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A waker that lists `ready`.
+    pub fn waker(self: &Arc<Self>, ready: Ready) -> Waker {
+        Waker::from(Arc::new(Item { wakes: self.clone(), ready, listed: AtomicBool::new(false) }))
+    }
+
+    /// Wakes the driver without naming anything.
+    pub fn kick(&self) {
+        let driver = {
+            let mut inner = self.lock();
+            inner.kicked = true;
+            inner.driver.take()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Moves what was woken to `ready`.
+    pub fn take(&self, ready: &mut std::collections::VecDeque<Ready>) {
+        let mut inner = self.lock();
+        inner.kicked = false;
+        for item in inner.woken.drain(..) {
+            item.listed.store(false, Ordering::Release);
+            ready.push_back(item.ready);
+        }
+    }
+
+    /// Registers the driver; `false` if there is work already.
+    pub fn sleep(&self, driver: &Waker) -> bool {
+        let mut inner = self.lock();
+        if inner.kicked || !inner.woken.is_empty() {
+            return false;
+        }
+        match &mut inner.driver {
+            Some(known) => known.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        }
+        true
+    }
+}
+
+impl Wake for Item {
+    fn wake(self: Arc<Self>) {
+        if self.listed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let driver = {
+            let mut inner = self.wakes.lock();
+            inner.woken.push(self.clone());
+            inner.driver.take()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}

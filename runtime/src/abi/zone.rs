@@ -1,0 +1,491 @@
+//! A zone: one store with the component instances linked in it, and the loop that runs them.
+//!
+//! A zone lives on one thread. Whoever wants something of it says so and wakes it; `drive` is the task that then enters wasm,
+//! on a fiber, so that a guest that runs longer than a slice lets the thread's other tasks go on. While the store is entered,
+//! or suspended in the middle of a slice, everybody else waits (`with_store`, `Deferred`).
+//! A trap poisons the zone: all that waits for it fails with the same reason, and it is never entered again.
+
+use super::cx::{FlatSink, FlatSource, LiftCx, LowerCx};
+use super::state::{Census, Limits, State};
+use super::task::HostCaller;
+use super::wake::Wakes;
+use super::{Component, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, host_end, instantiate};
+use crate::host::value::{Lift, Lower, lift_result, lower_params};
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use wasmtime::{AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, format_err};
+use wasmtime_environ::component::TypeTupleIndex;
+
+/// Jobs that one entry runs before the thread's other tasks get a turn.
+const BUDGET: u32 = 256;
+
+/// Epoch ticks of one slice; see `crate::component::EPOCH_TICK`.
+const SLICE_TICKS: u64 = 1;
+
+/// Epoch ticks that instantiation may take: start functions run without a fiber, so they cannot be put aside.
+const START_TICKS_MAX: u32 = 400;
+
+/// A zone. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Zone(Rc<Inner>);
+
+/// A handle that does not keep the zone alive.
+#[derive(Clone, Default)]
+pub struct WeakZone(Weak<Inner>);
+
+struct Inner {
+    store: RefCell<Store<State>>,
+    pump: TypedFunc<(), ()>,
+    wakes: Arc<Wakes>,
+    deferred: RefCell<Deferred>,
+    poison: RefCell<Option<Rc<str>>>,
+    control: Arc<Control>,
+}
+
+/// What could not be done because the store was in use.
+#[derive(Default)]
+struct Deferred {
+    calls: Vec<(u32, Box<dyn HostCaller>)>,
+    dropped_readers: Vec<u32>,
+    /// Who wants to look again when the store is free.
+    waiting: Vec<Waker>,
+}
+
+/// What the epoch callback looks at while wasm runs.
+#[derive(Default)]
+struct Control {
+    /// Stop at the next tick.
+    kill: AtomicBool,
+    /// Wasm runs on a fiber and may be put aside.
+    on_fiber: AtomicBool,
+}
+
+impl WeakZone {
+    /// The zone, if it is still there.
+    pub fn upgrade(&self) -> Option<Zone> {
+        self.0.upgrade().map(Zone)
+    }
+
+    pub(crate) fn is(&self, other: &WeakZone) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Zone {
+    /// Instantiates `component`.
+    ///
+    /// `host` is what the host's functions keep for this zone.
+    ///
+    /// # Errors
+    /// When a start function traps, or memory is short.
+    pub fn new(component: &Component, limits: Limits, host: Rc<dyn Any>) -> Result<Zone> {
+        let wakes = Arc::new(Wakes::default());
+        let control = Arc::new(Control::default());
+        let mut error = None;
+        let inner = Rc::new_cyclic(|weak| {
+            let state = State::new(component.compiled.clone(), wakes.clone(), WeakZone(weak.clone()), limits, host);
+            let mut store = Store::new(component.shims.module().engine(), state);
+            store.limiter(|state| state as &mut dyn ResourceLimiter);
+            interrupt(&mut store, control.clone());
+            store.set_epoch_deadline(SLICE_TICKS);
+            let pump = match instantiate::instantiate(&mut store, &component.compiled, &component.shims) {
+                Ok(pump) => pump,
+                Err(failed) => {
+                    error = Some(failed);
+                    idle(&mut store)
+                }
+            };
+            Inner { store: RefCell::new(store), pump, wakes, deferred: RefCell::default(), poison: RefCell::default(), control }
+        });
+        match error {
+            Some(error) => Err(error),
+            None => Ok(Zone(inner)),
+        }
+    }
+
+    /// A handle that does not keep the zone alive.
+    pub fn downgrade(&self) -> WeakZone {
+        WeakZone(Rc::downgrade(&self.0))
+    }
+
+    /// Calls an exported function. The call starts when the zone is driven.
+    pub fn call<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P) -> Call<R> {
+        let shared = Rc::new(RefCell::new(CallState { outcome: None, exited: false, waker: None, exit_waker: None }));
+        let caller = Box::new(TypedCaller::<P, R> { params: Some(params), shared: shared.clone() });
+        if let Some(poison) = &*self.0.poison.borrow() {
+            let mut caller = caller;
+            caller.end(Some(poison.clone()));
+            caller.exited();
+            return Call { shared };
+        }
+        match self.0.store.try_borrow_mut() {
+            Ok(mut store) => drop(store.data_mut().call_from_host(export.lift, caller)),
+            Err(_) => self.0.deferred.borrow_mut().calls.push((export.lift, caller)),
+        }
+        self.0.wakes.kick();
+        Call { shared }
+    }
+
+    /// Runs the zone whenever there is something to do, until it is dropped or poisoned. Spawn it once per zone.
+    pub fn drive(&self) -> impl Future<Output = ()> + 'static {
+        let weak = self.downgrade();
+        let wakes = self.0.wakes.clone();
+        async move {
+            loop {
+                let Some(zone) = weak.upgrade() else { return };
+                zone.run().await;
+                if zone.poison().is_some() {
+                    return;
+                }
+                drop(zone);
+                poll_fn(|task| if wakes.sleep(task.waker()) { once_pending(&weak) } else { Poll::Ready(()) }).await;
+            }
+        }
+    }
+
+    /// Enters wasm until nothing is ready, on a fiber.
+    #[expect(clippy::await_holding_refcell_ref, reason = "whoever finds the store in use waits: that is what the cell is for")]
+    async fn run(&self) {
+        let Ok(mut store) = self.0.store.try_borrow_mut() else { return };
+        let mut more = self.prepare(&mut store);
+        while more {
+            self.0.control.on_fiber.store(true, Ordering::Relaxed);
+            let result = self.0.pump.call_async(&mut *store, ()).await;
+            self.0.control.on_fiber.store(false, Ordering::Relaxed);
+            more = self.finish(&mut store, result);
+            if more {
+                yield_now().await;
+            }
+        }
+        drop(store);
+        self.wake_waiting();
+    }
+
+    /// Enters wasm until nothing is ready, on this stack. A guest that spins holds the thread: for tests and measurements.
+    pub fn run_now(&self) {
+        let mut store = self.0.store.borrow_mut();
+        let mut more = self.prepare(&mut store);
+        while more {
+            let result = self.0.pump.call(&mut *store, ());
+            more = self.finish(&mut store, result);
+        }
+        drop(store);
+        self.wake_waiting();
+    }
+
+    /// Takes in what came from outside; tells whether there is something to run.
+    fn prepare(&self, store: &mut Store<State>) -> bool {
+        if self.0.poison.borrow().is_some() {
+            return false;
+        }
+        let deferred = std::mem::take(&mut *self.0.deferred.borrow_mut());
+        let state = store.data_mut();
+        for stream in deferred.dropped_readers {
+            host_end::drop_reader(state, stream);
+        }
+        for (lift, caller) in deferred.calls {
+            // A refused call has told its caller.
+            drop(state.call_from_host(lift, caller));
+        }
+        self.0.deferred.borrow_mut().waiting.extend(deferred.waiting);
+        self.0.wakes.take(&mut state.ready);
+        state.budget = BUDGET;
+        let ready = !state.ready.is_empty();
+        if ready {
+            store.set_epoch_deadline(SLICE_TICKS);
+        }
+        ready
+    }
+
+    /// After an entry: poisons the zone if it trapped; tells whether there is more to run.
+    fn finish(&self, store: &mut Store<State>, result: Result<()>) -> bool {
+        match result {
+            Ok(()) => self.prepare(store),
+            Err(error) => {
+                self.poison_with(store, format!("{error:?}").into());
+                false
+            }
+        }
+    }
+
+    fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
+        *self.0.poison.borrow_mut() = Some(reason.clone());
+        store.data_mut().kill_all(&reason);
+        let deferred = std::mem::take(&mut *self.0.deferred.borrow_mut());
+        for (_, mut caller) in deferred.calls {
+            caller.end(Some(reason.clone()));
+            caller.exited();
+        }
+        self.0.deferred.borrow_mut().waiting.extend(deferred.waiting);
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut self.0.deferred.borrow_mut().waiting);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Why the zone is dead, if it is.
+    pub fn poison(&self) -> Option<Rc<str>> {
+        self.0.poison.borrow().clone()
+    }
+
+    /// Kills the zone: at once if it rests, at the next epoch tick if a guest is running.
+    pub fn kill(&self, reason: &str) {
+        if self.poison().is_some() {
+            return;
+        }
+        match self.0.store.try_borrow_mut() {
+            Ok(mut store) => {
+                self.poison_with(&mut store, reason.into());
+                drop(store);
+                self.wake_waiting();
+                self.0.wakes.kick();
+            }
+            Err(_) => self.0.control.kill.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// Is a guest in the middle of a slice that has not ended yet?
+    pub fn is_busy(&self) -> bool {
+        self.0.store.try_borrow().is_err()
+    }
+
+    /// What is alive in the zone; `None` while a guest is in the middle of a slice.
+    pub fn census(&self) -> Option<Census> {
+        self.0.store.try_borrow().ok().map(|store| store.data().census())
+    }
+
+    /// The host's own data of this zone.
+    pub fn data<T: Any>(&self) -> Option<Rc<T>> {
+        let store = self.0.store.try_borrow().ok()?;
+        store.data().host.clone().downcast().ok()
+    }
+
+    /// Uses the store from outside of wasm; `Pending` while it is in use, and then the task is woken.
+    pub(crate) fn with_store<T>(
+        &self,
+        task: &mut Context<'_>,
+        function: impl FnOnce(StoreContextMut<'_, State>, &mut Context<'_>) -> Poll<Result<T>>,
+    ) -> Poll<Result<T>> {
+        let Ok(mut store) = self.0.store.try_borrow_mut() else {
+            self.0.deferred.borrow_mut().waiting.push(task.waker().clone());
+            return Poll::Pending;
+        };
+        let result = function(store.as_context_mut(), task);
+        let work = !store.data().ready.is_empty();
+        if let Poll::Ready(Err(error)) = &result
+            && self.poison().is_none()
+        {
+            self.poison_with(&mut store, format!("{error:?}").into());
+        }
+        drop(store);
+        if work {
+            self.0.wakes.kick();
+        }
+        result
+    }
+
+    pub(crate) fn drop_reader(&self, stream: u32) {
+        match self.0.store.try_borrow_mut() {
+            Ok(mut store) => host_end::drop_reader(store.data_mut(), stream),
+            Err(_) => self.0.deferred.borrow_mut().dropped_readers.push(stream),
+        }
+        self.0.wakes.kick();
+    }
+}
+
+/// `sleep` has registered the driver: stay pending, unless the zone is gone and nobody will wake it.
+fn once_pending(zone: &WeakZone) -> Poll<()> {
+    if zone.0.strong_count() == 0 { Poll::Ready(()) } else { Poll::Pending }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The driver holds no strong handle while it sleeps: let it see that there is nothing left to drive.
+        self.wakes.kick();
+    }
+}
+
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|task| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A pump for a store whose instantiation has failed; it is dropped without being called.
+fn idle(store: &mut Store<State>) -> TypedFunc<(), ()> {
+    wasmtime::Func::wrap(&mut *store, || {}).typed(&*store).expect("the type is the function's own")
+}
+
+/// Lets the thread's other tasks run when a slice is over.
+fn interrupt(store: &mut Store<State>, control: Arc<Control>) {
+    let mut start_ticks = 0;
+    store.epoch_deadline_callback(move |_| {
+        if control.kill.load(Ordering::Relaxed) {
+            return Err(format_err!("the zone was killed while a guest was running"));
+        }
+        if control.on_fiber.load(Ordering::Relaxed) {
+            return Ok(UpdateDeadline::Yield(SLICE_TICKS));
+        }
+        start_ticks += 1;
+        if start_ticks > START_TICKS_MAX {
+            return Err(format_err!("a start function took too long"));
+        }
+        Ok(UpdateDeadline::Continue(SLICE_TICKS))
+    });
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        if self.growing_records || self.records.is_none() {
+            return Ok(true);
+        }
+        let wanted = self.memory_bytes + (desired - current);
+        let allowed = wanted <= self.limits.memory_bytes_max;
+        if allowed {
+            self.memory_bytes = wanted;
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let wanted = self.table_elements + (desired - current);
+        let allowed = wanted <= self.limits.table_elements_max;
+        if allowed {
+            self.table_elements = wanted;
+        }
+        Ok(allowed)
+    }
+}
+
+/// An exported function with its Rust types, found by name and checked once.
+pub struct Export<P, R> {
+    pub(crate) lift: u32,
+    pub(crate) _types: PhantomData<fn(P) -> R>,
+}
+
+impl<P, R> Clone for Export<P, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P, R> Copy for Export<P, R> {}
+
+/// A call of the host to a guest.
+///
+/// Awaiting it gives the result. Dropping it lets the guest go on; nobody will see what it returns.
+pub struct Call<R> {
+    shared: Rc<RefCell<CallState<R>>>,
+}
+
+struct CallState<R> {
+    outcome: Option<std::result::Result<R, CallError>>,
+    exited: bool,
+    waker: Option<Waker>,
+    exit_waker: Option<Waker>,
+}
+
+/// Why a call has no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The zone is dead.
+    #[error("the guest trapped: {0}")]
+    Trap(Rc<str>),
+    /// The task was cancelled, and acknowledged it.
+    #[error("the call was cancelled")]
+    Cancelled,
+}
+
+impl<R> Future for Call<R> {
+    type Output = std::result::Result<R, CallError>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut shared = self.shared.borrow_mut();
+        match shared.outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                shared.waker = Some(task.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<R: 'static> Call<R> {
+    /// Ready when nothing of the call runs any more: after the result, a guest may go on with its body.
+    pub fn exited(&self) -> impl Future<Output = ()> + 'static {
+        let shared = self.shared.clone();
+        poll_fn(move |task| {
+            let mut shared = shared.borrow_mut();
+            if shared.exited {
+                return Poll::Ready(());
+            }
+            shared.exit_waker = Some(task.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+struct TypedCaller<P, R> {
+    params: Option<P>,
+    shared: Rc<RefCell<CallState<R>>>,
+}
+
+impl<P, R> TypedCaller<P, R> {
+    fn settle(&self, outcome: std::result::Result<R, CallError>) {
+        let mut shared = self.shared.borrow_mut();
+        shared.outcome = Some(outcome);
+        if let Some(waker) = shared.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Lower, R: Lift> HostCaller for TypedCaller<P, R> {
+    fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
+        let value = self.params.take().expect("a call is started once");
+        lower_params(cx, params, value, MAX_FLAT_PARAMS, sink)
+    }
+
+    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
+        // `task.return` passes up to 16 flat values, a sync function's result only one.
+        let max = if flat.len() > 1 || R::FLAT <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
+        let value = lift_result::<R>(cx, results, &mut FlatSource::new(flat), max)?;
+        self.settle(Ok(value));
+        Ok(())
+    }
+
+    fn end(&mut self, trap: Option<Rc<str>>) {
+        if self.params.is_some() || self.shared.borrow().outcome.is_none() {
+            self.settle(Err(trap.map_or(CallError::Cancelled, CallError::Trap)));
+        }
+    }
+
+    fn exited(&mut self) {
+        let mut shared = self.shared.borrow_mut();
+        shared.exited = true;
+        if let Some(waker) = shared.exit_waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// One flat value for a type that has more: it is a pointer.
+fn flat_max<R: Lift>(flat: &[u64]) -> usize {
+    if flat.len() == R::FLAT { MAX_FLAT_PARAMS } else { 0 }
+}

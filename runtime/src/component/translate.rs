@@ -1,0 +1,613 @@
+//! Bytes of a component in, a `Plan` and its core modules out.
+//!
+//! `wasmtime-environ` validates and flattens the component and writes the adapters between its instances ("FACT"). Every
+//! shape of it that we rely on is checked here, so that another version fails at load with a message and never at run time.
+//! Knows nothing of stores and compiled code.
+
+use super::plan::*;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashMap};
+use wasmparser::{Operator, Payload, TypeRef, Validator, WasmFeatures};
+use wasmtime_environ::component::{
+    self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType, StaticModuleIndex,
+    Trampoline as EnvironTrampoline, TypeDef, UnsafeIntrinsic,
+};
+use wasmtime_environ::{EntityIndex, EntityType, PrimaryMap, ScopeVec, Tunables, WasmValType};
+
+/// A component after validation and flattening.
+pub struct Translated {
+    /// What to do with the modules.
+    pub plan: Plan,
+    /// The core modules, `Plan`'s module positions.
+    pub modules: Vec<Vec<u8>>,
+}
+
+/// The WebAssembly features that guests may use. The engine's configuration (`super::engine_config`) must allow the same.
+pub fn features() -> WasmFeatures {
+    let mut features = WasmFeatures::default()
+        | WasmFeatures::CM_ASYNC
+        | WasmFeatures::CM_MORE_ASYNC_BUILTINS
+        | WasmFeatures::CM_ASYNC_STACKFUL
+        | WasmFeatures::CM_ERROR_CONTEXT;
+    // The core engine is built without its garbage collector, on which exceptions depend too, and without shared memories.
+    features.remove(WasmFeatures::EXCEPTIONS | WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::THREADS);
+    features
+}
+
+/// Validates and flattens `bytes`.
+pub fn translate(bytes: &[u8]) -> Result<Translated> {
+    ensure!(bytes.starts_with(b"\0asm"), "not a WebAssembly binary");
+    ensure!(wasmparser::Parser::is_component(bytes), "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)");
+    let tunables = Tunables::default_host();
+    let mut validator = Validator::new_with_features(features());
+    let mut types = environ::ComponentTypesBuilder::new(&validator);
+    let scope = ScopeVec::new();
+    let (translation, modules) = environ::Translator::new(&tunables, &mut validator, &mut types, &scope)
+        .translate(bytes)
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+        .context("not a valid component")?;
+    let (types, _) = types.finish(&translation.component);
+    Planner::new(&translation, &modules, types)?.plan()
+}
+
+type Modules<'a> = PrimaryMap<StaticModuleIndex, wasmtime_environ::ModuleTranslation<'a>>;
+
+/// Walks the initializers once and collects the plan.
+struct Planner<'a> {
+    component: &'a environ::Component,
+    trampolines: &'a PrimaryMap<environ::TrampolineIndex, EnvironTrampoline>,
+    modules: &'a Modules<'a>,
+    types: environ::ComponentTypes,
+    /// The module of each core instance so far.
+    instance_modules: Vec<StaticModuleIndex>,
+    module_exports: Vec<Vec<String>>,
+    /// Position in `adapters` by module and export name.
+    adapter_names: HashMap<(StaticModuleIndex, String), u32>,
+    adapters: Vec<Adapter>,
+    return_signatures: Vec<ReturnSignature>,
+    steps: Vec<Step>,
+    lifts: Vec<Lift>,
+    exports: BTreeMap<String, u32>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(translation: &'a environ::ComponentTranslation, modules: &'a Modules<'a>, types: environ::ComponentTypes) -> Result<Self> {
+        Ok(Planner {
+            component: &translation.component,
+            trampolines: &translation.trampolines,
+            modules,
+            types,
+            instance_modules: Vec::new(),
+            module_exports: vec![Vec::new(); modules.len()],
+            adapter_names: HashMap::new(),
+            adapters: Vec::new(),
+            return_signatures: Vec::new(),
+            steps: Vec::new(),
+            lifts: Vec::new(),
+            exports: BTreeMap::new(),
+        })
+    }
+
+    fn plan(mut self) -> Result<Translated> {
+        for initializer in &self.component.initializers {
+            self.initializer(initializer)?;
+        }
+        self.exports("", &self.component.exports)?;
+        let trampolines = self
+            .trampolines
+            .iter()
+            .map(|(index, trampoline)| {
+                let signature = self.signature(self.component.trampolines[index])?;
+                let builtin = self.builtin(trampoline);
+                Ok(Trampoline { signature, builtin })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let modules = self.modules.values().map(|module| module.wasm.to_vec()).collect();
+        let component = self.component;
+        let plan = Plan {
+            imports: component.imports.iter().map(|(_, import)| Import { name: self.import_name(import) }).collect(),
+            lowerings: self.lowerings(),
+            imported_resources: component.imported_resources.iter().map(|(_, i)| self.import_name(&component.imports[*i])).collect(),
+            defined_resources: component
+                .defined_resource_instances
+                .iter()
+                .map(|(_, instance)| DefinedResource { instance: instance.as_u32() })
+                .collect(),
+            options: component.options.values().cloned().collect(),
+            instances: component.num_runtime_component_instances,
+            memories: component.num_runtime_memories,
+            reallocs: component.num_runtime_reallocs,
+            callbacks: component.num_runtime_callbacks,
+            post_returns: component.num_runtime_post_returns,
+            types: self.types,
+            module_exports: self.module_exports,
+            steps: self.steps,
+            trampolines,
+            adapters: self.adapters,
+            lifts: self.lifts,
+            exports: self.exports,
+            return_signatures: self.return_signatures,
+        };
+        Ok(Translated { plan, modules })
+    }
+
+    fn initializer(&mut self, initializer: &GlobalInitializer) -> Result<()> {
+        match initializer {
+            GlobalInitializer::InstantiateModule(InstantiateModule::Static(module, args), owner) => {
+                // An adapter module belongs to no component instance. Its adapters must be known before anybody refers to them.
+                let adapters = if owner.is_none() { self.adapters_of(*module, args)? } else { Vec::new() };
+                let args = args.iter().map(|def| self.def(def)).collect::<Result<_>>()?;
+                self.instance_modules.push(*module);
+                self.steps.push(Step::Instantiate { module: module.as_u32(), args });
+                for (adapter, name) in adapters {
+                    let step = Step::Adapter {
+                        adapter,
+                        start: self.own_export(&format!("[async-start]{name}")),
+                        return_: self.own_export(&format!("[async-return]{name}")),
+                        callee: self.own_export(&format!("[adapter-callee]{name}")),
+                    };
+                    self.steps.push(step);
+                }
+            }
+            GlobalInitializer::InstantiateModule(InstantiateModule::Import(..), _) => {
+                bail!("the component imports a core module; only functions and resources can be imported from this host")
+            }
+            GlobalInitializer::LowerImport { .. } => {}
+            GlobalInitializer::ExtractMemory(e) => {
+                let export = e.export.clone().map_index(EntityIndex::Memory);
+                let def = self.export(&export)?;
+                self.steps.push(Step::Memory(e.index.as_u32(), def));
+            }
+            GlobalInitializer::ExtractRealloc(e) => {
+                let def = self.def(&e.def)?;
+                self.steps.push(Step::Realloc(e.index.as_u32(), def));
+            }
+            GlobalInitializer::ExtractCallback(e) => {
+                let def = self.def(&e.def)?;
+                self.steps.push(Step::Callback(e.index.as_u32(), def));
+            }
+            GlobalInitializer::ExtractPostReturn(e) => {
+                let def = self.def(&e.def)?;
+                self.steps.push(Step::PostReturn(e.index.as_u32(), def));
+            }
+            GlobalInitializer::ExtractTable(_) => {} // only for thread.new-indirect, which traps
+            GlobalInitializer::Resource(r) => {
+                let dtor = r.dtor.as_ref().map(|def| self.def(def)).transpose()?;
+                self.steps.push(Step::Resource(r.index.as_u32(), dtor));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the async adapters of a FACT module, and reads from their bodies what `wasmtime-environ` does not tell otherwise.
+    fn adapters_of(&mut self, module: StaticModuleIndex, args: &[CoreDef]) -> Result<Vec<(u32, String)>> {
+        let fact = FactModule::parse(self.modules[module].wasm)?;
+        let mut found = Vec::new();
+        for name in fact.exports.keys().filter_map(|name| name.strip_prefix("[async-start]")) {
+            let body = fact.adapter_body(name).with_context(|| format!("adapter {name} has an unknown shape"))?;
+            let start_call = fact
+                .import_of(self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))), body.start_call)
+                .and_then(|position| args.get(position));
+            let Some(CoreDef::Trampoline(start_call)) = start_call else { bail!("adapter {name} does not end in a start-call") };
+            let lift = match (&self.trampolines[*start_call], body.async_callee) {
+                (EnvironTrampoline::SyncStartCall { callback }, _)
+                | (EnvironTrampoline::AsyncStartCall { callback, .. }, Some(true)) => match callback {
+                    Some(callback) => LiftKind::Callback(callback.as_u32()),
+                    None => LiftKind::Stackful,
+                },
+                (EnvironTrampoline::AsyncStartCall { post_return, .. }, Some(false)) => {
+                    LiftKind::Sync { post_return: post_return.map(|p| p.as_u32()) }
+                }
+                _ => bail!("adapter {name} calls an unknown start-call"),
+            };
+            let Some(CoreDef::Trampoline(prepare)) = fact
+                .import_of(self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))), body.prepare_call)
+                .and_then(|position| args.get(position))
+            else {
+                bail!("adapter {name} does not begin with a prepare-call")
+            };
+            let EnvironTrampoline::PrepareCall { memory } = &self.trampolines[*prepare] else {
+                bail!("adapter {name} calls an unknown prepare-call")
+            };
+            let adapter = Adapter {
+                caller: body.caller,
+                callee: body.callee,
+                async_type: body.async_type,
+                lower: body.lower,
+                lift,
+                return_signature: self.return_signature(ReturnSignature {
+                    results: environ::TypeTupleIndex::from_u32(body.results),
+                    encoding: u8::try_from(body.encoding)?,
+                    memory: memory.map(|m| m.as_u32()),
+                    instance: body.callee,
+                }),
+                signature: fact.signature(name)?,
+                start: fact.signature(&format!("[async-start]{name}"))?,
+                return_: fact.signature(&format!("[async-return]{name}"))?,
+                callee_signature: fact.signature(&format!("[adapter-callee]{name}"))?,
+            };
+            let position = u32::try_from(self.adapters.len())?;
+            self.adapters.push(adapter);
+            self.adapter_names.insert((module, name.to_string()), position);
+            found.push((position, name.to_string()));
+        }
+        Ok(found)
+    }
+
+    /// Validation asks for a memory only where results need one; where they do not, it does not take part in the comparison.
+    fn return_signature(&mut self, mut signature: ReturnSignature) -> u32 {
+        let results = &self.types[signature.results];
+        let flat = results.abi.flat_count(environ::MAX_FLAT_PARAMS).is_some();
+        if flat && !results.types.iter().any(|ty| has_pointer(&self.types, ty)) {
+            signature.memory = None;
+        }
+        intern(&mut self.return_signatures, signature)
+    }
+
+    /// An export of the newest instance, by name.
+    fn own_export(&mut self, name: &str) -> Def {
+        let instance = self.instance_modules.len() - 1;
+        let export = intern(&mut self.module_exports[self.instance_modules[instance].as_u32() as usize], name.to_string());
+        Def::Export { instance: instance as u32, export }
+    }
+
+    fn def(&mut self, def: &CoreDef) -> Result<Def> {
+        Ok(match def {
+            CoreDef::Export(export) => self.export(export)?,
+            CoreDef::InstanceFlags(instance) => Def::MayLeave(instance.as_u32()),
+            CoreDef::Trampoline(trampoline) => Def::Trampoline(trampoline.as_u32()),
+            CoreDef::TaskMayBlock => Def::MayBlock,
+            CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextGetI32_0) => Def::ContextGet(0),
+            CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextGetI32_1) => Def::ContextGet(1),
+            CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextSetI32_0) => Def::ContextSet(0),
+            CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextSetI32_1) => Def::ContextSet(1),
+            CoreDef::UnsafeIntrinsic(other) => bail!("the component asks for the host intrinsic `{}`", other.name()),
+        })
+    }
+
+    fn export(&mut self, export: &CoreExport<EntityIndex>) -> Result<Def> {
+        let instance = export.instance.as_u32();
+        let module = self.instance_modules[instance as usize];
+        let name = match &export.item {
+            ExportItem::Name(name) => name.clone(),
+            ExportItem::Index(index) => {
+                let module = &self.modules[module].module;
+                let (atom, _) = module
+                    .exports
+                    .iter()
+                    .find(|(_, entity)| *entity == index)
+                    .context("a core item is used that its module does not export")?;
+                module.strings[atom].to_string()
+            }
+        };
+        if let Some(adapter) = self.adapter_names.get(&(module, name.clone())) {
+            return Ok(Def::Adapter(*adapter));
+        }
+        let export = intern(&mut self.module_exports[module.as_u32() as usize], name);
+        Ok(Def::Export { instance, export })
+    }
+
+    fn import_name(&self, (import, path): &(environ::ImportIndex, Vec<String>)) -> ImportName {
+        ImportName { outer: self.component.import_types[*import].0.clone(), path: path.clone() }
+    }
+
+    fn lowerings(&self) -> Vec<Lowering> {
+        let mut imports: Vec<u32> = vec![0; self.component.num_lowerings as usize];
+        for initializer in &self.component.initializers {
+            if let GlobalInitializer::LowerImport { index, import } = initializer {
+                imports[index.as_u32() as usize] = import.as_u32();
+            }
+        }
+        let mut lowerings: Vec<Option<Lowering>> = vec![None; imports.len()];
+        for trampoline in self.trampolines.values() {
+            if let EnvironTrampoline::LowerImport { index, lower_ty, options } = trampoline {
+                let position = index.as_u32() as usize;
+                lowerings[position] = Some(Lowering { import: imports[position], ty: *lower_ty, options: options.as_u32() });
+            }
+        }
+        lowerings.into_iter().map(|l| l.expect("every lowering has its trampoline")).collect()
+    }
+
+    fn exports(&mut self, prefix: &str, exports: &'a ExportMap) -> Result<()> {
+        for (name, (index, _)) in exports.raw_iter() {
+            let name = format!("{prefix}{}", name.as_str());
+            match &self.component.export_items[*index] {
+                Export::LiftedFunction { ty, func, options } => {
+                    let lift = self.lift(*ty, *options)?;
+                    let position = u32::try_from(self.lifts.len())?;
+                    self.lifts.push(lift);
+                    let def = self.def(func)?;
+                    self.steps.push(Step::Lift(position, def));
+                    self.exports.insert(name, position);
+                }
+                Export::Instance { exports, .. } if prefix.is_empty() => self.exports(&format!("{name}#"), exports)?,
+                Export::Instance { .. } | Export::Type(_) | Export::ModuleStatic { .. } | Export::ModuleImport { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn lift(&mut self, ty: environ::TypeFuncIndex, options: environ::OptionsIndex) -> Result<Lift> {
+        let opts = &self.component.options[options];
+        let kind = match (opts.async_, opts.callback) {
+            (false, _) => LiftKind::Sync { post_return: opts.post_return.map(|p| p.as_u32()) },
+            (true, Some(callback)) => LiftKind::Callback(callback.as_u32()),
+            (true, None) => LiftKind::Stackful,
+        };
+        let signature = self.signature(opts.core_type)?;
+        let return_signature = ReturnSignature {
+            results: self.types[ty].results,
+            encoding: encoding_byte(opts.string_encoding),
+            memory: opts.memory().map(|m| m.as_u32()),
+            instance: opts.instance.as_u32(),
+        };
+        let instance = opts.instance.as_u32();
+        let return_signature = self.return_signature(return_signature);
+        Ok(Lift { ty, instance, options: options.as_u32(), kind, signature, return_signature })
+    }
+
+    fn signature(&self, ty: wasmtime_environ::ModuleInternedTypeIndex) -> Result<Signature> {
+        let func = self.types[ty].unwrap_func();
+        let convert = |ty: &WasmValType| {
+            Ok(match ty {
+                WasmValType::I32 => CoreType::I32,
+                WasmValType::I64 => CoreType::I64,
+                WasmValType::F32 => CoreType::F32,
+                WasmValType::F64 => CoreType::F64,
+                WasmValType::Ref(_) => CoreType::FuncRef,
+                WasmValType::V128 => bail!("a vector crosses a component border"),
+            })
+        };
+        Ok(Signature {
+            params: func.params().iter().map(convert).collect::<Result<_>>()?,
+            results: func.results().iter().map(convert).collect::<Result<_>>()?,
+        })
+    }
+
+    fn builtin(&mut self, trampoline: &EnvironTrampoline) -> Builtin {
+        use EnvironTrampoline as T;
+        match trampoline {
+            T::LowerImport { index, options, .. } => {
+                Builtin::LowerImport { lowering: index.as_u32(), instance: self.component.options[*options].instance.as_u32() }
+            }
+            T::Transcoder { from64: true, .. } | T::Transcoder { to64: true, .. } => {
+                Builtin::Unsupported("strings in 64-bit memories".into())
+            }
+            T::Transcoder { op, from, to, .. } => Builtin::Transcode { op: (*op).into(), from: from.as_u32(), to: to.as_u32() },
+            T::ResourceNew { instance, ty } => Builtin::ResourceNew { instance: instance.as_u32(), ty: *ty },
+            T::ResourceRep { instance, ty } => Builtin::ResourceRep { instance: instance.as_u32(), ty: *ty },
+            T::ResourceDrop { instance, ty } => Builtin::ResourceDrop { instance: instance.as_u32(), ty: *ty },
+            T::BackpressureInc { instance } => Builtin::BackpressureInc { instance: instance.as_u32() },
+            T::BackpressureDec { instance } => Builtin::BackpressureDec { instance: instance.as_u32() },
+            T::TaskReturn { instance, results, options } => {
+                let opts = &self.component.options[*options];
+                let signature = ReturnSignature {
+                    results: *results,
+                    encoding: encoding_byte(opts.string_encoding),
+                    memory: opts.memory().map(|m| m.as_u32()),
+                    instance: instance.as_u32(),
+                };
+                let signature = self.return_signature(signature);
+                Builtin::TaskReturn { instance: instance.as_u32(), signature, options: options.as_u32(), results: *results }
+            }
+            T::TaskCancel { instance } => Builtin::TaskCancel { instance: instance.as_u32() },
+            T::WaitableSetNew { instance } => Builtin::WaitableSetNew { instance: instance.as_u32() },
+            T::WaitableSetWait { instance, options } => {
+                Builtin::WaitableSetWait { instance: instance.as_u32(), options: options.as_u32() }
+            }
+            T::WaitableSetPoll { instance, options } => {
+                Builtin::WaitableSetPoll { instance: instance.as_u32(), options: options.as_u32() }
+            }
+            T::WaitableSetDrop { instance } => Builtin::WaitableSetDrop { instance: instance.as_u32() },
+            T::WaitableJoin { instance } => Builtin::WaitableJoin { instance: instance.as_u32() },
+            T::SubtaskDrop { instance } => Builtin::SubtaskDrop { instance: instance.as_u32() },
+            T::SubtaskCancel { instance, async_ } => Builtin::SubtaskCancel { instance: instance.as_u32(), async_: *async_ },
+            T::StreamNew { instance, ty } => Builtin::StreamNew { instance: instance.as_u32(), ty: *ty },
+            T::StreamRead { instance, ty, options } => {
+                Builtin::StreamRead { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
+            }
+            T::StreamWrite { instance, ty, options } => {
+                Builtin::StreamWrite { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
+            }
+            T::StreamCancelRead { instance, ty, async_ } => {
+                Builtin::StreamCancelRead { instance: instance.as_u32(), ty: *ty, async_: *async_ }
+            }
+            T::StreamCancelWrite { instance, ty, async_ } => {
+                Builtin::StreamCancelWrite { instance: instance.as_u32(), ty: *ty, async_: *async_ }
+            }
+            T::StreamDropReadable { instance, ty } => Builtin::StreamDropReadable { instance: instance.as_u32(), ty: *ty },
+            T::StreamDropWritable { instance, ty } => Builtin::StreamDropWritable { instance: instance.as_u32(), ty: *ty },
+            T::FutureNew { instance, ty } => Builtin::FutureNew { instance: instance.as_u32(), ty: *ty },
+            T::FutureRead { instance, ty, options } => {
+                Builtin::FutureRead { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
+            }
+            T::FutureWrite { instance, ty, options } => {
+                Builtin::FutureWrite { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
+            }
+            T::FutureCancelRead { instance, ty, async_ } => {
+                Builtin::FutureCancelRead { instance: instance.as_u32(), ty: *ty, async_: *async_ }
+            }
+            T::FutureCancelWrite { instance, ty, async_ } => {
+                Builtin::FutureCancelWrite { instance: instance.as_u32(), ty: *ty, async_: *async_ }
+            }
+            T::FutureDropReadable { instance, ty } => Builtin::FutureDropReadable { instance: instance.as_u32(), ty: *ty },
+            T::FutureDropWritable { instance, ty } => Builtin::FutureDropWritable { instance: instance.as_u32(), ty: *ty },
+            T::ErrorContextNew { instance, options, .. } => {
+                Builtin::ErrorContextNew { instance: instance.as_u32(), options: options.as_u32() }
+            }
+            T::ErrorContextDebugMessage { instance, options, .. } => {
+                Builtin::ErrorContextDebugMessage { instance: instance.as_u32(), options: options.as_u32() }
+            }
+            T::ErrorContextDrop { instance, .. } => Builtin::ErrorContextDrop { instance: instance.as_u32() },
+            T::ErrorContextTransfer => Builtin::ErrorContextTransfer,
+            T::ResourceTransferOwn => Builtin::ResourceTransferOwn,
+            T::ResourceTransferBorrow => Builtin::ResourceTransferBorrow,
+            T::StreamTransfer => Builtin::StreamTransfer,
+            T::FutureTransfer => Builtin::FutureTransfer,
+            T::PrepareCall { .. } | T::SyncStartCall { .. } | T::AsyncStartCall { .. } => Builtin::Replaced,
+            T::Trap => Builtin::Trap,
+            T::EnterSyncCall => Builtin::EnterSyncCall,
+            T::ExitSyncCall => Builtin::ExitSyncCall,
+            T::ThreadYield { instance, .. } => Builtin::ThreadYield { instance: instance.as_u32() },
+            T::ThreadIndex { instance } => Builtin::ThreadIndex { instance: instance.as_u32() },
+            other => Builtin::Unsupported(other.symbol_name()),
+        }
+    }
+}
+
+type ExportMap = environ::NameMap<wasmtime_environ::collections::TryString, (environ::ExportIndex, environ::ComponentExternData)>;
+
+/// Does a value of this type refer to memory outside of itself?
+fn has_pointer(types: &environ::ComponentTypes, ty: &InterfaceType) -> bool {
+    let any = |ty: &InterfaceType| has_pointer(types, ty);
+    match ty {
+        InterfaceType::String | InterfaceType::List(_) | InterfaceType::Map(_) => true,
+        InterfaceType::Record(i) => types[*i].fields.iter().any(|field| any(&field.ty)),
+        InterfaceType::Tuple(i) => types[*i].types.iter().any(any),
+        InterfaceType::Variant(i) => types[*i].cases.values().flatten().any(any),
+        InterfaceType::Option(i) => any(&types[*i].ty),
+        InterfaceType::Result(i) => types[*i].ok.iter().chain(&types[*i].err).any(any),
+        InterfaceType::FixedLengthList(i) => any(&types[*i].element),
+        _ => false,
+    }
+}
+
+fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> u32 {
+    let position = list.iter().position(|known| *known == item).unwrap_or_else(|| {
+        list.push(item);
+        list.len() - 1
+    });
+    position as u32
+}
+
+/// What we read of an adapter module that FACT wrote.
+struct FactModule<'a> {
+    types: Vec<Signature>,
+    /// Type of every function, imports first.
+    functions: Vec<u32>,
+    imported: u32,
+    exports: BTreeMap<&'a str, u32>,
+    bodies: Vec<wasmparser::FunctionBody<'a>>,
+}
+
+/// The constants that FACT bakes into an async adapter, in the order of its `prepare-call`.
+struct AdapterBody {
+    caller: u32,
+    callee: u32,
+    results: u32,
+    async_type: bool,
+    encoding: u32,
+    lower: Lower,
+    prepare_call: u32,
+    start_call: u32,
+    /// Only an async lower passes this flag.
+    async_callee: Option<bool>,
+}
+
+impl<'a> FactModule<'a> {
+    fn parse(wasm: &'a [u8]) -> Result<Self> {
+        let mut fact = FactModule { types: vec![], functions: vec![], imported: 0, exports: BTreeMap::new(), bodies: vec![] };
+        for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+            match payload? {
+                Payload::TypeSection(section) => {
+                    for ty in section.into_iter_err_on_gc_types() {
+                        fact.types.push(core_signature(&ty?)?);
+                    }
+                }
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
+                            fact.functions.push(ty);
+                            fact.imported += 1;
+                        }
+                    }
+                }
+                Payload::FunctionSection(section) => {
+                    for ty in section {
+                        fact.functions.push(ty?);
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    for export in section {
+                        let export = export?;
+                        fact.exports.insert(export.name, export.index);
+                    }
+                }
+                Payload::CodeSectionEntry(body) => fact.bodies.push(body),
+                _ => {}
+            }
+        }
+        Ok(fact)
+    }
+
+    fn signature(&self, export: &str) -> Result<Signature> {
+        let function = self.exports.get(export).with_context(|| format!("an adapter module has no export `{export}`"))?;
+        Ok(self.types[self.functions[*function as usize] as usize].clone())
+    }
+
+    /// Position among all imports of the function import number `function`; `is_function` tells which imports are functions.
+    fn import_of(&self, is_function: impl Iterator<Item = bool>, function: u32) -> Option<usize> {
+        is_function.enumerate().filter(|(_, is)| *is).nth(function as usize).map(|(position, _)| position)
+    }
+
+    fn adapter_body(&self, name: &str) -> Result<AdapterBody> {
+        let function = *self.exports.get(name).context("not exported")?;
+        let position = function.checked_sub(self.imported).context("an import")?;
+        let body = self.bodies.get(position as usize).context("no body")?;
+        let (mut constants, mut calls, mut references) = (Vec::new(), Vec::new(), 0);
+        for operator in body.get_operators_reader()? {
+            match operator? {
+                Operator::I32Const { value } => constants.push(value.cast_unsigned()),
+                Operator::Call { function_index } => calls.push(function_index),
+                Operator::RefFunc { .. } => references += 1,
+                Operator::LocalGet { .. } | Operator::End => {}
+                other => bail!("unexpected instruction {other:?}"),
+            }
+        }
+        ensure!(references == 3 && calls.len() == 2, "{references} references and {} calls", calls.len());
+        let [caller, callee, results, async_type, encoding, result_count, rest @ ..] = &constants[..] else {
+            bail!("{} constants", constants.len())
+        };
+        let (lower, async_callee) = match (*result_count, rest) {
+            (environ::PREPARE_ASYNC_NO_RESULT, [_, _, flags]) => (Lower::Async { retptr: false }, Some(flags & 1 != 0)),
+            (environ::PREPARE_ASYNC_WITH_RESULT, [_, _, flags]) => (Lower::Async { retptr: true }, Some(flags & 1 != 0)),
+            (0, [_]) => (Lower::SyncNone, None),
+            (1, [_]) => (Lower::SyncFlat, None),
+            (_, [_]) => (Lower::SyncRetptr, None),
+            _ => bail!("{} constants after prepare-call", rest.len()),
+        };
+        Ok(AdapterBody {
+            caller: *caller,
+            callee: *callee,
+            results: *results,
+            async_type: *async_type != 0,
+            encoding: *encoding,
+            lower,
+            prepare_call: calls[0],
+            start_call: calls[1],
+            async_callee,
+        })
+    }
+}
+
+fn core_signature(ty: &wasmparser::FuncType) -> Result<Signature> {
+    let convert = |ty: &wasmparser::ValType| {
+        Ok(match ty {
+            wasmparser::ValType::I32 => CoreType::I32,
+            wasmparser::ValType::I64 => CoreType::I64,
+            wasmparser::ValType::F32 => CoreType::F32,
+            wasmparser::ValType::F64 => CoreType::F64,
+            wasmparser::ValType::Ref(_) => CoreType::FuncRef,
+            wasmparser::ValType::V128 => bail!("a vector crosses a component border"),
+        })
+    };
+    Ok(Signature {
+        params: ty.params().iter().map(convert).collect::<Result<_>>()?,
+        results: ty.results().iter().map(convert).collect::<Result<_>>()?,
+    })
+}
+
+/// The type of an import that is not a function, for the message of a failed link.
+pub fn describe(ty: &TypeDef) -> &str {
+    ty.desc()
+}

@@ -1,0 +1,271 @@
+//! What stands for a task: the header its wakers share, and the slot its result goes through.
+//!
+//! A header is a name with two flags, so it may go to any thread; the future stays with the executor. A task is queued at
+//! most once, however often it is woken. A panic ends its task only and reaches whoever joins it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use pin_project::pin_project;
+
+use super::remote::Remote;
+use super::with_current;
+
+/// The key of the future given to `block_on`, which has no place among the tasks.
+const ROOT: usize = usize::MAX;
+
+/// What a waker points to.
+pub(super) struct Header {
+    key: usize,
+    home: Arc<Remote>,
+    /// In a queue, or on the way there.
+    queued: AtomicBool,
+    /// To be dropped instead of polled.
+    aborted: AtomicBool,
+}
+
+impl Header {
+    pub(super) fn new(key: usize, home: Arc<Remote>) -> Self {
+        Header {
+            key,
+            home,
+            queued: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn root(home: Arc<Remote>) -> Self {
+        Header::new(ROOT, home)
+    }
+
+    pub(super) fn key(&self) -> usize {
+        self.key
+    }
+
+    /// From here on a wake-up queues the task again. Acquires what the waker's thread did before it woke.
+    pub(super) fn begin_poll(&self) {
+        let was_queued = self.queued.swap(false, Ordering::AcqRel);
+        debug_assert!(was_queued, "a task is polled only from the queue");
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    fn abort(self: &Arc<Self>) {
+        self.aborted.store(true, Ordering::Relaxed);
+        self.wake_by_ref();
+    }
+}
+
+impl Wake for Header {
+    fn wake(self: Arc<Self>) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut header = Some(self);
+        with_current(|core| {
+            if let Some(local) = header.take_if(|header| Arc::ptr_eq(&header.home, &core.remote)) {
+                core.queue.borrow_mut().push_back(local);
+            }
+        });
+        if let Some(foreign) = header {
+            let home = foreign.home.clone();
+            home.push(foreign);
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Most wake-ups of a busy task find it queued already; they should not touch the reference count.
+        if !self.queued.load(Ordering::Acquire) {
+            self.clone().wake();
+        }
+    }
+}
+
+/// Why a task has no result.
+#[derive(Debug)]
+pub enum JoinError {
+    /// It was aborted, or its executor ended first.
+    Aborted,
+    /// It panicked.
+    Panicked(Panic),
+}
+
+/// What a task panicked with.
+pub struct Panic(Box<dyn Any + Send>);
+
+impl Panic {
+    /// The payload, for `std::panic::resume_unwind`.
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Panic")
+            .field(&panic_message(&*self.0))
+            .finish()
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Aborted => f.write_str("the task was aborted"),
+            JoinError::Panicked(Panic(payload)) => {
+                write!(f, "the task panicked: {}", panic_message(&**payload))
+            }
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// The text of a panic, as far as it has one.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    match (
+        payload.downcast_ref::<&'static str>(),
+        payload.downcast_ref::<String>(),
+    ) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text,
+        (None, None) => "(no text)",
+    }
+}
+
+/// Between a task and its handle.
+struct Join<T> {
+    result: Cell<Option<Result<T, JoinError>>>,
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The task's end of [`Join`]: reports `Aborted` if it is dropped without a result.
+struct Reporter<T>(Rc<Join<T>>);
+
+impl<T> Reporter<T> {
+    fn report(&self, result: Result<T, JoinError>) {
+        if self.0.ended.replace(true) {
+            return;
+        }
+        self.0.result.set(Some(result));
+        let waker = self.0.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Reporter<T> {
+    fn drop(&mut self) {
+        self.report(Err(JoinError::Aborted));
+    }
+}
+
+/// A task as the executor polls it: the user's future, and where its result goes.
+#[pin_project]
+pub(super) struct Tracked<F: Future> {
+    #[pin]
+    future: F,
+    reporter: Reporter<F::Output>,
+}
+
+/// Connects a future with a handle on its result.
+pub(super) fn track<F: Future>(
+    future: F,
+    header: Arc<Header>,
+) -> (Tracked<F>, JoinHandle<F::Output>) {
+    let join = Rc::new(Join {
+        result: Cell::new(None),
+        ended: Cell::new(false),
+        waker: RefCell::new(None),
+    });
+    let handle = JoinHandle {
+        header,
+        join: join.clone(),
+    };
+    (
+        Tracked {
+            future,
+            reporter: Reporter(join),
+        },
+        handle,
+    )
+}
+
+impl<F: Future> Future for Tracked<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // The future is dropped after a panic and never polled again.
+        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => {
+                this.reporter.report(Ok(output));
+                Poll::Ready(())
+            }
+            Err(payload) => {
+                tracing::error!(message = panic_message(&*payload), "a task panicked");
+                this.reporter
+                    .report(Err(JoinError::Panicked(Panic(payload))));
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// A task's result, once it has ended. Dropping the handle lets the task go on by itself.
+pub struct JoinHandle<T> {
+    header: Arc<Header>,
+    join: Rc<Join<T>>,
+}
+
+impl<T> JoinHandle<T> {
+    /// Ends the task: it is dropped, on its thread, instead of being polled again. A task that has ended keeps its result.
+    pub fn abort(&self) {
+        if !self.is_finished() {
+            self.header.abort();
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.join.ended.get()
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(result) = self.join.result.take() {
+            return Poll::Ready(result);
+        }
+        assert!(
+            !self.join.ended.get(),
+            "a join handle is not polled again after it was ready"
+        );
+        let old = self.join.waker.replace(Some(cx.waker().clone()));
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}

@@ -1,0 +1,214 @@
+//! Who implements which import.
+//!
+//! A `Linker` collects host functions and resource types by interface and name. `link` matches them against the imports of a
+//! compiled component, by name with compatible versions and by type, once; zones then find them by position.
+
+use crate::abi::{AsyncFunction, Component, HostCx, HostFunction, HostFuture, Result, SyncFunction};
+use crate::component::Compiled;
+use crate::component::plan::{ImportName, Plan};
+use crate::host::value::{Lift, Lower, TypeChecker};
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::Arc;
+use wasmtime::Engine;
+use wasmtime_environ::component::TypeResourceTableIndex;
+
+/// Host functions and resource types by interface and name.
+#[derive(Default, Clone)]
+pub struct Linker {
+    functions: HashMap<Name, Vec<(Version, Arc<dyn HostFunction>)>>,
+    resources: HashMap<Name, Vec<(Version, TypeId)>>,
+}
+
+/// `wasi:http/types`, and the item in it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Name {
+    interface: String,
+    item: String,
+}
+
+/// Major, minor, patch.
+type Version = Option<[u64; 3]>;
+
+/// Why a component cannot be linked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nobody implements an import.
+    #[error("import `{import}` is not provided: {hint}")]
+    Missing {
+        /// The import's name.
+        import: String,
+        /// What would satisfy it.
+        hint: String,
+    },
+    /// The component wants another type than the host has.
+    #[error("import `{import}` has another type than this host provides: {difference}")]
+    Type {
+        /// The import's name.
+        import: String,
+        /// Where the types differ.
+        difference: String,
+    },
+    /// The engine refused.
+    #[error("cannot bind the host's functions: {0:#}")]
+    Bind(wasmtime::Error),
+}
+
+impl Linker {
+    /// An empty linker.
+    pub fn new() -> Self {
+        Linker::default()
+    }
+
+    /// Provides a sync function. `P` is the tuple of its parameters, `R` its result or `()`.
+    pub fn func<P, R, F>(&mut self, interface: &str, name: &str, function: F)
+    where
+        P: Lift,
+        R: Lower,
+        F: Fn(&mut HostCx<'_>, P) -> Result<R> + Copy + Send + Sync + 'static,
+    {
+        self.insert(interface, name, Arc::new(SyncFunction::<F, P, R>::new(function)));
+    }
+
+    /// Provides an async function.
+    pub fn async_func<P, R, F>(&mut self, interface: &str, name: &str, function: F)
+    where
+        P: Lift,
+        R: Lower,
+        F: Fn(&mut HostCx<'_>, P) -> HostFuture<R> + Copy + Send + Sync + 'static,
+    {
+        self.insert(interface, name, Arc::new(AsyncFunction::<F, P, R>::new(function)));
+    }
+
+    /// Provides a resource type, represented by the Rust type `T`.
+    pub fn resource<T: 'static>(&mut self, interface: &str, name: &str) {
+        let (interface, version) = split_version(interface);
+        let name = Name { interface: interface.to_string(), item: name.to_string() };
+        replace(self.resources.entry(name).or_default(), version, TypeId::of::<T>());
+    }
+
+    fn insert(&mut self, interface: &str, item: &str, function: Arc<dyn HostFunction>) {
+        let (interface, version) = split_version(interface);
+        let name = Name { interface: interface.to_string(), item: item.to_string() };
+        replace(self.functions.entry(name).or_default(), version, function);
+    }
+
+    /// Matches what `compiled` imports with what there is.
+    ///
+    /// # Errors
+    /// When something is missing or has another type.
+    pub fn link(&self, engine: &Engine, compiled: Arc<Compiled>) -> std::result::Result<Component, LinkError> {
+        let plan = &compiled.plan;
+        let resources = self.link_resources(plan)?;
+        let of_table = |table: TypeResourceTableIndex| {
+            let rt = plan.types[table].unwrap_concrete_ty().as_u32() as usize;
+            resources.get(rt).copied()
+        };
+        let types = TypeChecker { types: &plan.types, resource: &of_table };
+        let functions = plan
+            .lowerings
+            .iter()
+            .map(|lowering| {
+                let import = &plan.imports[lowering.import as usize].name;
+                let function = self.find(&self.functions, import)?;
+                function
+                    .check(lowering.ty, &types)
+                    .map_err(|difference| LinkError::Type { import: import.to_string(), difference })?;
+                Ok(function)
+            })
+            .collect::<std::result::Result<Vec<_>, LinkError>>()?;
+        Component::link(engine, compiled.clone(), &functions, resources.clone()).map_err(LinkError::Bind)
+    }
+
+    /// The Rust type of each imported resource type.
+    fn link_resources(&self, plan: &Plan) -> std::result::Result<Vec<TypeId>, LinkError> {
+        plan.imported_resources.iter().map(|import| self.find(&self.resources, import)).collect()
+    }
+
+    fn find<T: Clone>(&self, items: &HashMap<Name, Vec<(Version, T)>>, import: &ImportName) -> std::result::Result<T, LinkError> {
+        let (interface, item) = match &import.path[..] {
+            [item] => (import.outer.as_str(), item.clone()),
+            _ => ("", import.to_string()),
+        };
+        let (interface, wanted) = split_version(interface);
+        let name = Name { interface: interface.to_string(), item };
+        let known = items.get(&name).map_or(&[][..], Vec::as_slice);
+        if let Some((_, found)) = known.iter().find(|(have, _)| compatible(wanted, *have)) {
+            return Ok(found.clone());
+        }
+        Err(LinkError::Missing { import: import.to_string(), hint: self.hint(interface, &name.item) })
+    }
+
+    fn hint(&self, interface: &str, item: &str) -> String {
+        let versions = |of: &dyn Fn(&Name) -> bool| {
+            let mut versions: Vec<String> = self
+                .functions
+                .iter()
+                .filter(|(name, _)| of(name))
+                .flat_map(|(_, versions)| versions.iter().map(|(version, _)| show(*version)))
+                .collect();
+            versions.sort();
+            versions.dedup();
+            versions.join(", ")
+        };
+        let of_interface = versions(&|name| name.interface == interface);
+        if of_interface.is_empty() {
+            return format!("this host has no interface `{interface}`; link a component that exports it");
+        }
+        let of_item = versions(&|name| name.interface == interface && name.item == item);
+        if of_item.is_empty() {
+            return format!("this host has `{interface}` in version {of_interface}, without `{item}`");
+        }
+        format!("this host has it in version {of_item}; build the component for a compatible one")
+    }
+}
+
+fn replace<T>(list: &mut Vec<(Version, T)>, version: Version, item: T) {
+    match list.iter_mut().find(|(known, _)| *known == version) {
+        Some((_, known)) => *known = item,
+        None => list.push((version, item)),
+    }
+}
+
+fn split_version(interface: &str) -> (&str, Version) {
+    let Some((name, version)) = interface.split_once('@') else { return (interface, None) };
+    // Pre-release and build parts do not take part in matching.
+    let core = version.split(['-', '+']).next().unwrap_or(version);
+    let mut parts = core.split('.').map(|part| part.parse().ok());
+    match (parts.next().flatten(), parts.next().flatten(), parts.next().flatten()) {
+        (Some(major), Some(minor), Some(patch)) => (name, Some([major, minor, patch])),
+        _ => (interface, None),
+    }
+}
+
+/// Semantic versioning: below 1.0 the minor number is the one that breaks.
+fn compatible(wanted: Version, have: Version) -> bool {
+    match (wanted, have) {
+        (Some([0, 0, a]), Some([0, 0, b])) => a == b,
+        (Some([0, a, _]), Some([0, b, _])) => a == b,
+        (Some([a, ..]), Some([b, ..])) => a == b,
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn show(version: Version) -> String {
+    version.map_or_else(|| "none".to_string(), |[a, b, c]| format!("{a}.{b}.{c}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{compatible, split_version};
+
+    #[test]
+    fn versions_match_as_semantic_versioning_says() {
+        let matches = |a: &str, b: &str| compatible(split_version(a).1, split_version(b).1);
+        assert!(matches("a:b/c@0.3.0", "a:b/c@0.3.2"));
+        assert!(!matches("a:b/c@0.2.9", "a:b/c@0.3.2"));
+        assert!(matches("a:b/c@1.2.0", "a:b/c@1.9.0"));
+        assert!(!matches("a:b/c@1.2.0", "a:b/c@2.0.0"));
+        assert!(!matches("a:b/c@0.0.1", "a:b/c@0.0.2"));
+        assert!(!matches("a:b/c", "a:b/c@0.3.0"));
+        assert!(matches("a:b/c@0.3.0-rc-2026", "a:b/c@0.3.0"));
+    }
+}

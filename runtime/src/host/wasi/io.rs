@@ -1,0 +1,289 @@
+//! `wasi:io` 0.2: pollables and streams, as far as they work without suspending a guest.
+//!
+//! Input is at its end and output takes whatever comes, so streams never make anyone wait. What remains to wait for is time: a
+//! pollable of a moment that has not come can be asked, but not waited for.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use wasmtime::bail;
+
+use super::output::Lines;
+use super::p2::wasi::io::streams::StreamError;
+use super::{Wasi, clocks, p2};
+use crate::abi::{HostCx, Result};
+use crate::host::value::{Borrow, Failure, Own};
+
+/// What `check-write` permits.
+const PERMIT_LEN: u64 = 64 * 1024;
+/// What the WIT lets the `blocking-write-*-and-flush` functions take.
+const BLOCKING_WRITE_LEN_MAX: u64 = 4096;
+
+/// `error`. The streams here do not fail, so there is none.
+pub enum IoError {}
+
+/// `pollable`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pollable {
+    /// Always ready.
+    Ready,
+    /// Ready when the monotonic clock shows this.
+    At(u64),
+}
+
+impl Pollable {
+    fn is_ready(self, now: u64) -> bool {
+        match self {
+            Pollable::Ready => true,
+            Pollable::At(mark) => mark <= now,
+        }
+    }
+}
+
+/// `input-stream`: stdin, which is closed.
+pub struct InputStream;
+
+/// `output-stream`: stdout or stderr.
+pub struct OutputStream {
+    lines: Rc<Lines>,
+    /// Bytes that `check-write` has permitted and no write has used.
+    permit: Cell<u64>,
+}
+
+impl OutputStream {
+    pub(super) fn new(lines: Rc<Lines>) -> Self {
+        OutputStream { lines, permit: Cell::new(0) }
+    }
+
+    fn check_write(&self) -> u64 {
+        self.permit.set(PERMIT_LEN);
+        PERMIT_LEN
+    }
+
+    fn use_permit(&self, len: u64) -> Result<()> {
+        match self.permit.get().checked_sub(len) {
+            Some(rest) => self.permit.set(rest),
+            None => bail!("a write of {len} bytes to an output stream, of which `check-write` has not permitted so many"),
+        }
+        Ok(())
+    }
+}
+
+impl p2::wasi::io::error::Host for Wasi {
+    fn error_to_debug_string(_: &mut HostCx<'_>, self_: Borrow<IoError>) -> Result<String> {
+        match *self_.0 {}
+    }
+}
+
+impl p2::wasi::io::poll::Host for Wasi {
+    fn pollable_ready(_: &mut HostCx<'_>, self_: Borrow<Pollable>) -> Result<bool> {
+        Ok(self_.is_ready(clocks::now()))
+    }
+
+    fn pollable_block(_: &mut HostCx<'_>, self_: Borrow<Pollable>) -> Result<()> {
+        poll(&[*self_.0], clocks::now()).map(drop)
+    }
+
+    fn poll(_: &mut HostCx<'_>, in_: Vec<Borrow<Pollable>>) -> Result<Vec<u32>> {
+        let pollables: Vec<Pollable> = in_.iter().map(|pollable| *pollable.0).collect();
+        poll(&pollables, clocks::now())
+    }
+}
+
+/// The positions of those that are ready.
+fn poll(pollables: &[Pollable], now: u64) -> Result<Vec<u32>> {
+    if pollables.is_empty() {
+        bail!("`wasi:io/poll` of an empty list would block for ever");
+    }
+    let ready: Vec<u32> = (0..).zip(pollables).filter(|(_, pollable)| pollable.is_ready(now)).map(|(i, _)| i).collect();
+    if ready.is_empty() {
+        bail!(
+            "`wasi:io/poll` would have to block, and this runtime cannot suspend synchronous code yet: to wait for time, use \
+             `wasi:clocks/monotonic-clock` 0.3"
+        );
+    }
+    Ok(ready)
+}
+
+/// What stdin has to say.
+fn closed<T>() -> std::result::Result<T, Failure<StreamError>> {
+    Err(Failure::Code(StreamError::Closed))
+}
+
+fn write(stream: &OutputStream, contents: &[u8]) -> std::result::Result<(), Failure<StreamError>> {
+    stream.use_permit(contents.len() as u64).map_err(Failure::Trap)?;
+    stream.lines.write(contents);
+    Ok(())
+}
+
+fn write_and_flush(stream: &OutputStream, contents: &[u8]) -> std::result::Result<(), Failure<StreamError>> {
+    check_blocking_len(contents.len() as u64).map_err(Failure::Trap)?;
+    stream.lines.write(contents);
+    Ok(())
+}
+
+fn check_blocking_len(len: u64) -> Result<()> {
+    if BLOCKING_WRITE_LEN_MAX < len {
+        bail!("a blocking write of {len} bytes to an output stream; {BLOCKING_WRITE_LEN_MAX} at most");
+    }
+    Ok(())
+}
+
+impl p2::wasi::io::streams::Host for Wasi {
+    fn input_stream_read(
+        _: &mut HostCx<'_>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<Vec<u8>, Failure<StreamError>> {
+        closed()
+    }
+
+    fn input_stream_blocking_read(
+        _: &mut HostCx<'_>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<Vec<u8>, Failure<StreamError>> {
+        closed()
+    }
+
+    fn input_stream_skip(
+        _: &mut HostCx<'_>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<u64, Failure<StreamError>> {
+        closed()
+    }
+
+    fn input_stream_blocking_skip(
+        _: &mut HostCx<'_>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<u64, Failure<StreamError>> {
+        closed()
+    }
+
+    fn input_stream_subscribe(_: &mut HostCx<'_>, _: Borrow<InputStream>) -> Result<Own<Pollable>> {
+        Ok(Own::new(Pollable::Ready))
+    }
+
+    fn output_stream_check_write(
+        _: &mut HostCx<'_>,
+        self_: Borrow<OutputStream>,
+    ) -> std::result::Result<u64, Failure<StreamError>> {
+        Ok(self_.check_write())
+    }
+
+    fn output_stream_write(
+        _: &mut HostCx<'_>,
+        self_: Borrow<OutputStream>,
+        contents: Vec<u8>,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        write(&self_, &contents)
+    }
+
+    fn output_stream_blocking_write_and_flush(
+        _: &mut HostCx<'_>,
+        self_: Borrow<OutputStream>,
+        contents: Vec<u8>,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        write_and_flush(&self_, &contents)
+    }
+
+    // A flush finds nothing to do: whole lines are out, and the rest of one waits for its newline.
+    fn output_stream_flush(
+        _: &mut HostCx<'_>,
+        _: Borrow<OutputStream>,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        Ok(())
+    }
+
+    fn output_stream_blocking_flush(
+        _: &mut HostCx<'_>,
+        _: Borrow<OutputStream>,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        Ok(())
+    }
+
+    fn output_stream_subscribe(_: &mut HostCx<'_>, _: Borrow<OutputStream>) -> Result<Own<Pollable>> {
+        Ok(Own::new(Pollable::Ready))
+    }
+
+    fn output_stream_write_zeroes(
+        _: &mut HostCx<'_>,
+        self_: Borrow<OutputStream>,
+        len: u64,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        self_.use_permit(len).map_err(Failure::Trap)?;
+        self_.lines.write(&vec![0; len as usize]);
+        Ok(())
+    }
+
+    fn output_stream_blocking_write_zeroes_and_flush(
+        _: &mut HostCx<'_>,
+        self_: Borrow<OutputStream>,
+        len: u64,
+    ) -> std::result::Result<(), Failure<StreamError>> {
+        check_blocking_len(len).map_err(Failure::Trap)?;
+        self_.lines.write(&vec![0; len as usize]);
+        Ok(())
+    }
+
+    // "any error reported by the call to .. `read` .. ends the splice": there is no input that could be spliced.
+    fn output_stream_splice(
+        _: &mut HostCx<'_>,
+        _: Borrow<OutputStream>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<u64, Failure<StreamError>> {
+        closed()
+    }
+
+    fn output_stream_blocking_splice(
+        _: &mut HostCx<'_>,
+        _: Borrow<OutputStream>,
+        _: Borrow<InputStream>,
+        _: u64,
+    ) -> std::result::Result<u64, Failure<StreamError>> {
+        closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OutputStream, PERMIT_LEN, Pollable, poll, write, write_and_flush};
+    use crate::host::value::Failure;
+    use crate::host::wasi::output::tests::Captured;
+    use crate::host::wasi::output::{Lines, Output};
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    #[test]
+    fn poll_gives_what_is_ready_and_traps_where_it_would_wait() {
+        use Pollable::{At, Ready};
+        let check = |pollables: &[Pollable], expected: &[u32]| {
+            assert_eq!(poll(pollables, 100).expect("something is ready"), expected);
+        };
+        check(&[Ready], &[0]);
+        check(&[At(100)], &[0]);
+        check(&[At(101), Ready, At(0)], &[1, 2]);
+        for waits in [&[At(101)][..], &[At(u64::MAX), At(101)], &[]] {
+            let trap = poll(waits, 100).expect_err("nothing is ready").to_string();
+            assert!(trap.contains("`wasi:io/poll`"), "{trap}");
+        }
+    }
+
+    #[test]
+    fn a_write_beyond_its_permit_traps_and_writes_nothing() {
+        let sink = Arc::new(Captured::default());
+        let stream = OutputStream::new(Rc::new(Lines::new("a", Output::Stderr, sink.clone())));
+        let is_trap = |result| matches!(result, Err(Failure::Trap(_)));
+        assert!(is_trap(write(&stream, b"x\n")), "nothing was permitted");
+        assert_eq!(stream.check_write(), PERMIT_LEN);
+        write(&stream, b"y\n").expect("this is permitted");
+        assert!(is_trap(write(&stream, &vec![b'z'; PERMIT_LEN as usize - 1])), "a part of the permit is used");
+        write_and_flush(&stream, &[b'\n'; 1]).expect("needs no permit");
+        assert!(is_trap(write_and_flush(&stream, &[b'\n'; 4097])));
+        let lines = std::mem::take(&mut *sink.0.lock().expect("nobody panics with it"));
+        assert_eq!(lines, [(Output::Stderr, "[a] y\n".to_string()), (Output::Stderr, "[a] \n".to_string())]);
+    }
+}

@@ -1,6 +1,14 @@
-//! interflow: a runtime for WASI 0.3 components.
+//! interflow: a runtime for WASI 0.3 components whose calls to each other are real asynchronous function calls.
+//!
+//! From the kernel up: `ring` submits I/O, `executor` runs tasks on it, one thread per core. `component` turns binaries into
+//! plans and compiled modules, `abi` runs them in zones, `host` gives them functions of ours, `http` speaks with the world,
+//! `graph` holds what is served, `cli` is the command. ARCHITECTURE.md says who may know whom.
+
 pub mod abi;
+pub mod cli;
 pub mod component;
 pub mod executor;
+pub mod graph;
 pub mod host;
+pub mod http;
 pub mod ring;

@@ -121,11 +121,13 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Elements of all tables of the zone together.
     pub table_elements_max: usize,
+    /// Slices (`component::EPOCH_TICK`) that guests may run on end before the zone is ended.
+    pub slices_max: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22 }
+        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22, slices_max: u32::MAX }
     }
 }
 

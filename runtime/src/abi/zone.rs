@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use wasmtime::{AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, format_err};
 use wasmtime_environ::component::TypeTupleIndex;
@@ -65,6 +65,8 @@ struct Control {
     kill: AtomicBool,
     /// Wasm runs on a fiber and may be put aside.
     on_fiber: AtomicBool,
+    /// Slices that the entry under way has used up.
+    slices: AtomicU32,
 }
 
 impl WeakZone {
@@ -93,7 +95,7 @@ impl Zone {
             let state = State::new(component.compiled.clone(), wakes.clone(), WeakZone(weak.clone()), limits, host);
             let mut store = Store::new(component.shims.module().engine(), state);
             store.limiter(|state| state as &mut dyn ResourceLimiter);
-            interrupt(&mut store, control.clone());
+            interrupt(&mut store, control.clone(), limits.slices_max);
             store.set_epoch_deadline(SLICE_TICKS);
             let pump = match instantiate::instantiate(&mut store, &component.compiled, &component.shims) {
                 Ok(pump) => pump,
@@ -117,8 +119,13 @@ impl Zone {
 
     /// Calls an exported function. The call starts when the zone is driven.
     pub fn call<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P) -> Call<R> {
+        self.call_guarded(export, params, ())
+    }
+
+    /// As `call`; `guard` is dropped when nothing of the call runs any more.
+    pub fn call_guarded<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P, guard: impl Any) -> Call<R> {
         let shared = Rc::new(RefCell::new(CallState { outcome: None, exited: false, waker: None, exit_waker: None }));
-        let caller = Box::new(TypedCaller::<P, R> { params: Some(params), shared: shared.clone() });
+        let caller = Box::new(TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard) });
         if let Some(poison) = &*self.0.poison.borrow() {
             let mut caller = caller;
             caller.end(Some(poison.clone()));
@@ -157,6 +164,7 @@ impl Zone {
         let mut more = self.prepare(&mut store);
         while more {
             self.0.control.on_fiber.store(true, Ordering::Relaxed);
+            self.0.control.slices.store(0, Ordering::Relaxed);
             let result = self.0.pump.call_async(&mut *store, ()).await;
             self.0.control.on_fiber.store(false, Ordering::Relaxed);
             more = self.finish(&mut store, result);
@@ -207,6 +215,10 @@ impl Zone {
     /// After an entry: poisons the zone if it trapped; tells whether there is more to run.
     fn finish(&self, store: &mut Store<State>, result: Result<()>) -> bool {
         match result {
+            Ok(()) if self.0.control.kill.load(Ordering::Relaxed) => {
+                self.poison_with(store, "the zone was killed while it was in use".into());
+                false
+            }
             Ok(()) => self.prepare(store),
             Err(error) => {
                 self.poison_with(store, format!("{error:?}").into());
@@ -332,17 +344,19 @@ fn idle(store: &mut Store<State>) -> TypedFunc<(), ()> {
 }
 
 /// Lets the thread's other tasks run when a slice is over.
-fn interrupt(store: &mut Store<State>, control: Arc<Control>) {
-    let mut start_ticks = 0;
+fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
     store.epoch_deadline_callback(move |_| {
         if control.kill.load(Ordering::Relaxed) {
             return Err(format_err!("the zone was killed while a guest was running"));
         }
+        let slices = control.slices.fetch_add(1, Ordering::Relaxed);
         if control.on_fiber.load(Ordering::Relaxed) {
+            if slices >= slices_max {
+                return Err(format_err!("a guest ran for longer than it may without a pause ({slices} slices of 5 ms)"));
+            }
             return Ok(UpdateDeadline::Yield(SLICE_TICKS));
         }
-        start_ticks += 1;
-        if start_ticks > START_TICKS_MAX {
+        if slices > START_TICKS_MAX {
             return Err(format_err!("a start function took too long"));
         }
         Ok(UpdateDeadline::Continue(SLICE_TICKS))
@@ -441,12 +455,13 @@ impl<R: 'static> Call<R> {
     }
 }
 
-struct TypedCaller<P, R> {
+struct TypedCaller<P, R, G> {
     params: Option<P>,
     shared: Rc<RefCell<CallState<R>>>,
+    guard: Option<G>,
 }
 
-impl<P, R> TypedCaller<P, R> {
+impl<P, R, G> TypedCaller<P, R, G> {
     fn settle(&self, outcome: std::result::Result<R, CallError>) {
         let mut shared = self.shared.borrow_mut();
         shared.outcome = Some(outcome);
@@ -456,7 +471,7 @@ impl<P, R> TypedCaller<P, R> {
     }
 }
 
-impl<P: Lower, R: Lift> HostCaller for TypedCaller<P, R> {
+impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
     fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
         let value = self.params.take().expect("a call is started once");
         lower_params(cx, params, value, MAX_FLAT_PARAMS, sink)
@@ -477,6 +492,7 @@ impl<P: Lower, R: Lift> HostCaller for TypedCaller<P, R> {
     }
 
     fn exited(&mut self) {
+        self.guard = None;
         let mut shared = self.shared.borrow_mut();
         shared.exited = true;
         if let Some(waker) = shared.exit_waker.take() {

@@ -27,6 +27,25 @@ mod tests;
 /// Frames of a guest's backtrace that a trap report keeps: enough to see who called whom, short enough for one log line each.
 const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
+/// How often running guests are looked at: half of the longest time that one may hold its core while others wait.
+pub const EPOCH_TICK: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// Advances the engine's epoch for as long as the process lives. Once per process.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn tick(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH_TICK);
+        }
+    };
+    std::thread::Builder::new().name("epoch".into()).spawn(tick).map(drop)
+}
+
 /// An engine with our configuration. One per process: modules belong to the engine that made them.
 ///
 /// # Errors

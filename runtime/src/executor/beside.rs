@@ -32,10 +32,7 @@ pub fn handle() -> io::Result<&'static Handle> {
             .thread_name("interflow-tokio")
             .enable_all()
             .build()?;
-        assert!(
-            RUNTIME.set(runtime).is_ok(),
-            "only the holder of the lock starts the runtime"
-        );
+        assert!(RUNTIME.set(runtime).is_ok(), "only the holder of the lock starts the runtime");
     }
     Ok(RUNTIME.get().expect("just started").handle())
 }

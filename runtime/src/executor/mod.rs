@@ -132,10 +132,7 @@ thread_local! {
 /// Calls `f` with this thread's executor, if the thread is running one. `f` must not run foreign code.
 fn with_current<R>(f: impl FnOnce(&Rc<Core>) -> R) -> Option<R> {
     // `try_with`: wakers and timers may be dropped by destructors of other thread-locals.
-    CURRENT
-        .try_with(|current| current.borrow().as_ref().map(f))
-        .ok()
-        .flatten()
+    CURRENT.try_with(|current| current.borrow().as_ref().map(f)).ok().flatten()
 }
 
 /// This thread's executor.
@@ -154,9 +151,7 @@ struct Entered {
 
 impl Entered {
     fn new(core: &Rc<Core>) -> Self {
-        Entered {
-            before: CURRENT.replace(Some(core.clone())),
-        }
+        Entered { before: CURRENT.replace(Some(core.clone())) }
     }
 }
 
@@ -190,9 +185,7 @@ impl Executor {
             polls: Cell::new(0),
             turns: Cell::new(0),
         };
-        Ok(Executor {
-            core: Rc::new(core),
-        })
+        Ok(Executor { core: Rc::new(core) })
     }
 
     /// Runs `future`, and the tasks it spawns, until `future` is ready. Tasks that are left go on with the next call.
@@ -262,10 +255,7 @@ impl Core {
         let turned = self.ring.turn(wait);
         self.remote.unpark(&mut self.queue.borrow_mut());
         if let Err(e) = turned {
-            panic!(
-                "{e}: {}",
-                std::error::Error::source(&e).map_or_else(String::new, ToString::to_string)
-            );
+            panic!("{e}: {}", std::error::Error::source(&e).map_or_else(String::new, ToString::to_string));
         }
         self.fire_timers();
     }
@@ -304,9 +294,7 @@ impl Core {
     fn run(&self, header: Arc<Header>) {
         let taken = {
             let mut tasks = self.tasks.borrow_mut();
-            let slot = tasks
-                .get_mut(header.key())
-                .filter(|slot| Arc::ptr_eq(&slot.header, &header));
+            let slot = tasks.get_mut(header.key()).filter(|slot| Arc::ptr_eq(&slot.header, &header));
             slot.and_then(|slot| slot.body.take())
         };
         // A wake-up may come after the task's end.
@@ -333,11 +321,7 @@ impl Core {
     }
 
     fn any_task(&self) -> Option<Arc<Header>> {
-        self.tasks
-            .borrow()
-            .iter()
-            .next()
-            .map(|(_, slot)| slot.header.clone())
+        self.tasks.borrow().iter().next().map(|(_, slot)| slot.header.clone())
     }
 
     fn count_poll(&self) {
@@ -354,14 +338,8 @@ impl Core {
             // Dropped here: the handle reports it as aborted.
             return handle;
         }
-        let body = Body {
-            future: Box::pin(tracked),
-            waker: Waker::from(header.clone()),
-        };
-        let inserted = self.tasks.borrow_mut().insert(Slot {
-            header: header.clone(),
-            body: Some(body),
-        });
+        let body = Body { future: Box::pin(tracked), waker: Waker::from(header.clone()) };
+        let inserted = self.tasks.borrow_mut().insert(Slot { header: header.clone(), body: Some(body) });
         debug_assert_eq!(inserted, key, "boxing the future does not spawn");
         Waker::from(header).wake();
         handle
@@ -383,10 +361,7 @@ impl Core {
 /// Destroys a task's future. A destructor that panics ends with a line in the log, not with the thread.
 fn drop_body(body: Option<Body>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
-        tracing::error!(
-            message = task::panic_message(&*panic),
-            "a task's destructor panicked"
-        );
+        tracing::error!(message = task::panic_message(&*panic), "a task's destructor panicked");
     }
 }
 

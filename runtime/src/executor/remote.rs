@@ -34,11 +34,7 @@ struct Inbox {
 
 impl Remote {
     pub(super) fn new(wake_up: WakeUp) -> Self {
-        Remote {
-            state: AtomicU8::new(RUNNING),
-            inbox: Mutex::default(),
-            wake_up,
-        }
+        Remote { state: AtomicU8::new(RUNNING), inbox: Mutex::default(), wake_up }
     }
 
     /// Nothing in here panics while it holds the lock.
@@ -55,9 +51,7 @@ impl Remote {
             }
             inbox.woken.push(header);
         }
-        let parked =
-            self.state
-                .compare_exchange(PARKED, NOTIFIED, Ordering::SeqCst, Ordering::SeqCst);
+        let parked = self.state.compare_exchange(PARKED, NOTIFIED, Ordering::SeqCst, Ordering::SeqCst);
         if parked.is_ok() {
             self.wake_up.wake();
         }

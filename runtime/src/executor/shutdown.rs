@@ -50,10 +50,7 @@ impl Shared {
 impl Shutdown {
     /// A broadcast in [`Phase::Running`].
     pub fn new() -> Self {
-        Shutdown(Arc::new(Shared {
-            phase: AtomicU8::new(0),
-            waiting: Mutex::default(),
-        }))
+        Shutdown(Arc::new(Shared { phase: AtomicU8::new(0), waiting: Mutex::default() }))
     }
 
     /// Goes on to `phase`, unless it is there or further already, and wakes everyone who waits.
@@ -61,12 +58,7 @@ impl Shutdown {
         // The phase before the lock: whoever registers later sees it when he looks again.
         let before = self.0.phase.fetch_max(phase as u8, Ordering::SeqCst);
         if before < phase as u8 {
-            let wakers: Vec<Waker> = self
-                .0
-                .waiting()
-                .iter()
-                .map(|(_, waker)| waker.clone())
-                .collect();
+            let wakers: Vec<Waker> = self.0.waiting().iter().map(|(_, waker)| waker.clone()).collect();
             for waker in wakers {
                 waker.wake();
             }
@@ -80,11 +72,7 @@ impl Shutdown {
 
     /// Ready when `phase`, or a later one, has come.
     pub fn reached(&self, phase: Phase) -> Reached {
-        Reached {
-            shared: self.0.clone(),
-            phase,
-            registered: None,
-        }
+        Reached { shared: self.0.clone(), phase, registered: None }
     }
 }
 
@@ -136,11 +124,7 @@ impl Future for Reached {
         };
         drop(old);
         // The phase may have come between the first look and the registration.
-        if self.phase <= self.shared.phase() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.phase <= self.shared.phase() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -155,8 +139,6 @@ impl Drop for Reached {
 
 impl fmt::Debug for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reached")
-            .field("phase", &self.phase)
-            .finish_non_exhaustive()
+        f.debug_struct("Reached").field("phase", &self.phase).finish_non_exhaustive()
     }
 }

@@ -35,9 +35,7 @@ impl Signal {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        Signal::ALL
-            .into_iter()
-            .find(|signal| signal.number() == libc::c_int::from(byte))
+        Signal::ALL.into_iter().find(|signal| signal.number() == libc::c_int::from(byte))
     }
 }
 
@@ -72,17 +70,11 @@ impl Signals {
     /// `AlreadyExists` if another `Signals` takes them; or no pipe can be made.
     pub fn install() -> io::Result<Self> {
         if TAKEN.swap(true, Ordering::SeqCst) {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "signals are received elsewhere in this process",
-            ));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "signals are received elsewhere in this process"));
         }
         let installed = reader().and_then(|reader| {
             let [interrupt, terminate] = Signal::ALL;
-            let before = [
-                set_action(interrupt, &our_action())?,
-                set_action(terminate, &our_action())?,
-            ];
+            let before = [set_action(interrupt, &our_action())?, set_action(terminate, &our_action())?];
             Ok(Signals { reader, before })
         });
         if installed.is_err() {
@@ -105,9 +97,7 @@ impl Signals {
                         return Ok(signal);
                     }
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    net::readable(self.reader).await?
-                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => net::readable(self.reader).await?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }

@@ -29,11 +29,7 @@ enum Place {
 impl Line {
     /// Waiters that were not served yet.
     fn waiting(&self) -> usize {
-        self.places
-            .borrow()
-            .values()
-            .filter(|waker| waker.is_some())
-            .count()
+        self.places.borrow().values().filter(|waker| waker.is_some()).count()
     }
 
     fn join(&self, waker: Waker) -> u64 {
@@ -45,12 +41,7 @@ impl Line {
 
     /// Looks whether `number` was served; if not, keeps `waker`.
     fn look(&self, number: u64, waker: &Waker) -> Place {
-        let old = match self
-            .places
-            .borrow_mut()
-            .get_mut(&number)
-            .expect("a waiter keeps its place until it leaves")
-        {
+        let old = match self.places.borrow_mut().get_mut(&number).expect("a waiter keeps its place until it leaves") {
             None => return Place::Served,
             Some(old) => std::mem::replace(old, waker.clone()),
         };
@@ -107,18 +98,13 @@ impl Notify {
 
     /// Ready when notified. One counts as waiting from the first poll.
     pub fn notified(&self) -> Notified<'_> {
-        Notified {
-            notify: self,
-            number: None,
-        }
+        Notified { notify: self, number: None }
     }
 }
 
 impl fmt::Debug for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notify")
-            .field("waiting", &self.line.waiting())
-            .finish()
+        f.debug_struct("Notify").field("waiting", &self.line.waiting()).finish()
     }
 }
 
@@ -215,10 +201,7 @@ impl Semaphore {
     ///
     /// None is free and the line is full.
     pub fn acquire(&self) -> Acquire {
-        Acquire {
-            shared: self.0.clone(),
-            number: None,
-        }
+        Acquire { shared: self.0.clone(), number: None }
     }
 }
 
@@ -235,10 +218,7 @@ impl Shared {
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore")
-            .field("free", &self.free())
-            .field("waiting", &self.waiting())
-            .finish()
+        f.debug_struct("Semaphore").field("free", &self.free()).field("waiting", &self.waiting()).finish()
     }
 }
 

@@ -34,12 +34,7 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn new(key: usize, home: Arc<Remote>) -> Self {
-        Header {
-            key,
-            home,
-            queued: AtomicBool::new(false),
-            aborted: AtomicBool::new(false),
-        }
+        Header { key, home, queued: AtomicBool::new(false), aborted: AtomicBool::new(false) }
     }
 
     pub(super) fn root(home: Arc<Remote>) -> Self {
@@ -112,9 +107,7 @@ impl Panic {
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic")
-            .field(&panic_message(&*self.0))
-            .finish()
+        f.debug_tuple("Panic").field(&panic_message(&*self.0)).finish()
     }
 }
 
@@ -133,10 +126,7 @@ impl std::error::Error for JoinError {}
 
 /// The text of a panic, as far as it has one.
 pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    match (
-        payload.downcast_ref::<&'static str>(),
-        payload.downcast_ref::<String>(),
-    ) {
+    match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (None, Some(text)) => text,
         (None, None) => "(no text)",
@@ -181,26 +171,10 @@ pub(super) struct Tracked<F: Future> {
 }
 
 /// Connects a future with a handle on its result.
-pub(super) fn track<F: Future>(
-    future: F,
-    header: Arc<Header>,
-) -> (Tracked<F>, JoinHandle<F::Output>) {
-    let join = Rc::new(Join {
-        result: Cell::new(None),
-        ended: Cell::new(false),
-        waker: RefCell::new(None),
-    });
-    let handle = JoinHandle {
-        header,
-        join: join.clone(),
-    };
-    (
-        Tracked {
-            future,
-            reporter: Reporter(join),
-        },
-        handle,
-    )
+pub(super) fn track<F: Future>(future: F, header: Arc<Header>) -> (Tracked<F>, JoinHandle<F::Output>) {
+    let join = Rc::new(Join { result: Cell::new(None), ended: Cell::new(false), waker: RefCell::new(None) });
+    let handle = JoinHandle { header, join: join.clone() };
+    (Tracked { future, reporter: Reporter(join) }, handle)
 }
 
 impl<F: Future> Future for Tracked<F> {
@@ -217,8 +191,7 @@ impl<F: Future> Future for Tracked<F> {
             }
             Err(payload) => {
                 tracing::error!(message = panic_message(&*payload), "a task panicked");
-                this.reporter
-                    .report(Err(JoinError::Panicked(Panic(payload))));
+                this.reporter.report(Err(JoinError::Panicked(Panic(payload))));
                 Poll::Ready(())
             }
         }
@@ -252,10 +225,7 @@ impl<T> Future for JoinHandle<T> {
         if let Some(result) = self.join.result.take() {
             return Poll::Ready(result);
         }
-        assert!(
-            !self.join.ended.get(),
-            "a join handle is not polled again after it was ready"
-        );
+        assert!(!self.join.ended.get(), "a join handle is not polled again after it was ready");
         let old = self.join.waker.replace(Some(cx.waker().clone()));
         drop(old);
         Poll::Pending
@@ -264,8 +234,6 @@ impl<T> Future for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("finished", &self.is_finished())
-            .finish()
+        f.debug_struct("JoinHandle").field("finished", &self.is_finished()).finish()
     }
 }

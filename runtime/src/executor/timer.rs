@@ -74,11 +74,7 @@ impl Timers {
         self.sequence += 1;
         let sequence = self.sequence;
         let position = self.heap.len();
-        let slot = self.slots.insert(Slot {
-            sequence,
-            position,
-            waker,
-        });
+        let slot = self.slots.insert(Slot { sequence, position, waker });
         self.heap.push(Node { at, sequence, slot });
         self.sift_up(position);
         TimerKey { slot, sequence }
@@ -86,20 +82,13 @@ impl Timers {
 
     /// The waker of an armed timer; `None` if it has fired.
     fn waker_mut(&mut self, key: TimerKey) -> Option<&mut Waker> {
-        let slot = self
-            .slots
-            .get_mut(key.slot)
-            .filter(|slot| slot.sequence == key.sequence);
+        let slot = self.slots.get_mut(key.slot).filter(|slot| slot.sequence == key.sequence);
         slot.map(|slot| &mut slot.waker)
     }
 
     /// Takes a timer out, with its waker; `None` if it has fired.
     pub(super) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
-        let position = self
-            .slots
-            .get(key.slot)
-            .filter(|slot| slot.sequence == key.sequence)?
-            .position;
+        let position = self.slots.get(key.slot).filter(|slot| slot.sequence == key.sequence)?.position;
         Some(self.remove(position))
     }
 
@@ -149,8 +138,7 @@ impl Timers {
         loop {
             let first = position * ARITY + 1;
             let children = first..(first + ARITY).min(self.heap.len());
-            let earliest =
-                children.min_by_key(|&child| (self.heap[child].at, self.heap[child].sequence));
+            let earliest = children.min_by_key(|&child| (self.heap[child].at, self.heap[child].sequence));
             match earliest {
                 Some(child) if self.heap[child].is_before(&self.heap[position]) => {
                     self.swap(position, child);
@@ -188,10 +176,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Ready at `deadline`; at once if that has passed.
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep {
-        deadline,
-        armed: None,
-    }
+    Sleep { deadline, armed: None }
 }
 
 impl Sleep {
@@ -244,14 +229,8 @@ impl Future for Sleep {
         if self.deadline <= now() {
             return Poll::Ready(());
         }
-        let key = core
-            .timers
-            .borrow_mut()
-            .arm(self.deadline, cx.waker().clone());
-        self.armed = Some(Armed {
-            executor: core.id,
-            key,
-        });
+        let key = core.timers.borrow_mut().arm(self.deadline, cx.waker().clone());
+        self.armed = Some(Armed { executor: core.id, key });
         Poll::Pending
     }
 }
@@ -278,18 +257,13 @@ pub struct Timeout<F> {
 
 impl<F> fmt::Debug for Timeout<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeout")
-            .field("deadline", &self.sleep.deadline)
-            .finish_non_exhaustive()
+        f.debug_struct("Timeout").field("deadline", &self.sleep.deadline).finish_non_exhaustive()
     }
 }
 
 /// `future`'s output, or [`Elapsed`] after `duration`. A future that is ready in the same poll wins.
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    Timeout {
-        future,
-        sleep: sleep(duration),
-    }
+    Timeout { future, sleep: sleep(duration) }
 }
 
 impl<F: Future> Future for Timeout<F> {

@@ -99,11 +99,7 @@ impl<T: Send + 'static> Workers<T> {
     {
         let init = Arc::new(init);
         let config = Arc::new(config);
-        let cpus = if config.pin {
-            sys::allowed_cpus()
-        } else {
-            Vec::new()
-        };
+        let cpus = if config.pin { sys::allowed_cpus() } else { Vec::new() };
         let (ready_tx, ready_rx) = mpsc::channel();
         let mut threads = Vec::new();
         let mut starts = Vec::new();
@@ -112,11 +108,9 @@ impl<T: Send + 'static> Workers<T> {
             let (start_tx, start_rx) = mpsc::channel();
             let (config, init, ready) = (config.clone(), init.clone(), ready_tx.clone());
             let cpu = cpus.get(worker % cpus.len().max(1)).copied();
-            let builder = thread::Builder::new()
-                .name(format!("{}-{worker}", config.name))
-                .stack_size(config.stack_size);
-            let spawned =
-                builder.spawn(move || work(worker, cpu, &config, &*init, ready, &start_rx));
+            let builder =
+                thread::Builder::new().name(format!("{}-{worker}", config.name)).stack_size(config.stack_size);
+            let spawned = builder.spawn(move || work(worker, cpu, &config, &*init, ready, &start_rx));
             match spawned {
                 Ok(thread) => {
                     threads.push(thread);

@@ -46,9 +46,7 @@ struct File {
 
 impl File {
     fn wanted(&self) -> u32 {
-        self.waiting
-            .iter()
-            .fold(0, |bits, (_, interest)| bits | interest.bits())
+        self.waiting.iter().fold(0, |bits, (_, interest)| bits | interest.bits())
     }
 }
 
@@ -106,11 +104,7 @@ impl Epoll {
         if let Err(e) = self.change(fd, change) {
             self.file(fd).waiting.retain(|(waiting, _)| *waiting != id);
             // Regular files cannot be watched, and are always ready.
-            let result = if errno(&e) == libc::EPERM {
-                interest.bits() as i32
-            } else {
-                -errno(&e)
-            };
+            let result = if errno(&e) == libc::EPERM { interest.bits() as i32 } else { -errno(&e) };
             self.ended.push_back((id, result));
         }
     }
@@ -148,22 +142,14 @@ impl Epoll {
     /// The descriptor is about to close, and its number to mean something else.
     pub(super) fn forget(&mut self, fd: RawFd) {
         let file = self.file(fd);
-        debug_assert!(
-            file.waiting.is_empty(),
-            "descriptor {fd} closes under an operation"
-        );
+        debug_assert!(file.waiting.is_empty(), "descriptor {fd} closes under an operation");
         if file.registered.take().is_some() {
             // It fails only if the owner of a borrowed descriptor closed it, which has the same effect.
             drop(sys::epoll_change(&self.epoll, fd, 0, EpollChange::Delete));
         }
     }
 
-    pub(super) fn turn(
-        &mut self,
-        table: &mut Table,
-        wait: Wait,
-        effects: &mut Effects,
-    ) -> io::Result<()> {
+    pub(super) fn turn(&mut self, table: &mut Table, wait: Wait, effects: &mut Effects) -> io::Result<()> {
         let timeout = match wait {
             Wait::No => Some(Duration::ZERO),
             Wait::For(timeout) if self.ended.is_empty() => Some(timeout),
@@ -183,13 +169,7 @@ impl Epoll {
             }
         }
         while let Some((id, result)) = self.ended.pop_front() {
-            effects.add(table.complete(
-                id,
-                Outcome {
-                    result,
-                    nonempty: false,
-                },
-            ));
+            effects.add(table.complete(id, Outcome { result, nonempty: false }));
         }
         Ok(())
     }
@@ -200,9 +180,7 @@ impl Epoll {
         let mut borrowed = false;
         let mut progress = false;
         for (id, interest) in &waiting {
-            let (target, request) = table
-                .parts(*id)
-                .expect("operations that wait are in flight");
+            let (target, request) = table.parts(*id).expect("operations that wait are in flight");
             borrowed |= matches!(target, Target::Borrowed(_));
             let step = match events & (interest.bits() | BROKEN) {
                 0 => Step::Waits(*interest),
@@ -211,13 +189,7 @@ impl Epoll {
             match step {
                 Step::Ended(result) => {
                     progress = true;
-                    effects.add(table.complete(
-                        *id,
-                        Outcome {
-                            result,
-                            nonempty: false,
-                        },
-                    ));
+                    effects.add(table.complete(*id, Outcome { result, nonempty: false }));
                 }
                 Step::Waits(interest) => still_waiting.push((*id, interest)),
             }
@@ -262,10 +234,7 @@ fn resume(fd: RawFd, request: &mut Request) -> Step {
     let (result, interest) = match request {
         Request::Connect(_) => (sys::take_error(fd).map(|()| 0), Interest::Writable),
         Request::Poll(_) => (Ok(0), Interest::Readable),
-        Request::Accept(addr) => (
-            sys::accept(fd, addr, Blocking::No).map(|fd| fd as usize),
-            Interest::Readable,
-        ),
+        Request::Accept(addr) => (sys::accept(fd, addr, Blocking::No).map(|fd| fd as usize), Interest::Readable),
         Request::Recv(buf) => (sys::recv_initialised(fd, buf), Interest::Readable),
     };
     match result {

@@ -125,10 +125,7 @@ struct Outcome {
 
 impl Outcome {
     fn error(errno: i32) -> Self {
-        Outcome {
-            result: -errno,
-            nonempty: false,
-        }
+        Outcome { result: -errno, nonempty: false }
     }
 }
 
@@ -177,10 +174,7 @@ impl Completion {
     fn take_accepted(&mut self) -> io::Result<OwnedFd> {
         let is_accept = matches!(self.request, Request::Accept(_));
         let not_again = Outcome::error(if is_accept { libc::EBADF } else { libc::EINVAL });
-        match (
-            is_accept,
-            std::mem::replace(&mut self.outcome, not_again).result,
-        ) {
+        match (is_accept, std::mem::replace(&mut self.outcome, not_again).result) {
             (true, fd @ 0..) => Ok(sys::accepted(fd)),
             (true, errno) => Err(io::Error::from_raw_os_error(-errno)),
             (false, _) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
@@ -300,11 +294,7 @@ impl Ring {
             Backend::Uring(rung) => Driver::Uring(Uring::new(rung, choice.sq_entries, wake_fd)?),
             Backend::Epoll(_) => Driver::Epoll(Epoll::new(wake_fd)?),
         };
-        let state = State {
-            driver,
-            table: Table::default(),
-            effects: Effects::default(),
-        };
+        let state = State { driver, table: Table::default(), effects: Effects::default() };
         Ok(Ring(Rc::new(Inner {
             state: RefCell::new(state),
             wake_up,
@@ -331,11 +321,7 @@ impl Ring {
 
     /// How sockets are to be made for this driver.
     fn blocking(&self) -> sys::Blocking {
-        if self.0.is_uring {
-            sys::Blocking::Yes
-        } else {
-            sys::Blocking::No
-        }
+        if self.0.is_uring { sys::Blocking::Yes } else { sys::Blocking::No }
     }
 
     /// A TCP socket of the address's family, fit for `Connect` on this ring.
@@ -380,16 +366,11 @@ impl Ring {
     fn start_on(&self, target: Target, request: Request) -> Op {
         let mut state = self.0.state.borrow_mut();
         let id = if self.0.closed.get() {
-            state
-                .table
-                .insert_done(target, request, Outcome::error(libc::ECANCELED))
+            state.table.insert_done(target, request, Outcome::error(libc::ECANCELED))
         } else {
             state.start(target, request)
         };
-        Op {
-            ring: self.clone(),
-            id: Some(id),
-        }
+        Op { ring: self.clone(), id: Some(id) }
     }
 
     /// Submits what was started, waits as told, and wakes the futures of all operations that are over.
@@ -505,10 +486,7 @@ impl Drop for Inner {
 }
 
 fn log_leak(in_flight: usize) {
-    tracing::error!(
-        in_flight,
-        "the kernel did not finish cancelled operations; leaking their buffers"
-    );
+    tracing::error!(in_flight, "the kernel did not finish cancelled operations; leaking their buffers");
 }
 
 impl State {
@@ -566,9 +544,7 @@ impl Future for Op {
     type Output = Completion;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
-        let id = self
-            .id
-            .expect("an operation is not polled again after it was ready");
+        let id = self.id.expect("an operation is not polled again after it was ready");
         let (taken, _old_waker) = self.ring.0.state.borrow_mut().table.take(id, cx.waker());
         if taken.is_ready() {
             self.id = None;

@@ -82,10 +82,7 @@ impl Rung {
         let mut builder = IoUring::builder();
         // SUBMIT_ALL: without it one bad submission ends the batch, and the wait is skipped. TASKRUN_FLAG: tells when
         // an enter would bring something although there is nothing to submit.
-        builder
-            .setup_submit_all()
-            .setup_taskrun_flag()
-            .setup_cqsize(sq_entries * CQ_PER_SQ);
+        builder.setup_submit_all().setup_taskrun_flag().setup_cqsize(sq_entries * CQ_PER_SQ);
         match self {
             Rung::DeferTaskrun => builder.setup_single_issuer().setup_defer_taskrun(),
             Rung::CoopTaskrun => builder.setup_coop_taskrun(),
@@ -136,9 +133,9 @@ impl fmt::Display for Refusal {
                     ),
                 }
             }
-            Refusal::TooOld => f.write_str(
-                "this kernel's io_uring lacks what is needed; to use it: Linux 5.19 or later",
-            ),
+            Refusal::TooOld => {
+                f.write_str("this kernel's io_uring lacks what is needed; to use it: Linux 5.19 or later")
+            }
         }
     }
 }
@@ -185,10 +182,7 @@ impl Choice {
     }
 
     fn new(backend: Backend) -> Self {
-        Choice {
-            backend,
-            sq_entries: SQ_ENTRIES,
-        }
+        Choice { backend, sq_entries: SQ_ENTRIES }
     }
 }
 
@@ -243,10 +237,7 @@ fn climb(
         match source.raw_os_error() {
             Some(libc::EINVAL) => {}
             Some(errno @ (libc::EPERM | libc::ENOSYS)) => {
-                return Ok(Err(Refusal::NotAllowed {
-                    errno,
-                    sysctl: sysctl(),
-                }));
+                return Ok(Err(Refusal::NotAllowed { errno, sysctl: sysctl() }));
             }
             _ => return Err(RingError::Setup { source }),
         }
@@ -271,17 +262,9 @@ fn try_rung(rung: Rung) -> io::Result<()> {
         && params.is_feature_nodrop()
         && params.is_feature_fast_poll()
         && operations.iter().all(|&code| probe.is_supported(code));
-    if complete {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EINVAL))
-    }
+    if complete { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
 }
 
 fn io_uring_disabled() -> Option<u8> {
-    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }

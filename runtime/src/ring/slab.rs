@@ -101,10 +101,7 @@ impl Table {
 
     /// Operations in flight that nobody waits for any more.
     pub(super) fn orphans(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| matches!(entry.state, State::Orphaned))
-            .count()
+        self.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Orphaned)).count()
     }
 
     pub(super) fn unmatched(&self) -> u64 {
@@ -118,53 +115,33 @@ impl Table {
     }
 
     /// Takes in an operation that will not reach the kernel.
-    pub(super) fn insert_done(
-        &mut self,
-        target: Target,
-        request: Request,
-        outcome: Outcome,
-    ) -> OpId {
+    pub(super) fn insert_done(&mut self, target: Target, request: Request, outcome: Outcome) -> OpId {
         self.put(target, request, State::Done(outcome))
     }
 
     fn put(&mut self, target: Target, request: Request, state: State) -> OpId {
-        self.generation = if self.generation == OpId::GENERATION_MAX {
-            0
-        } else {
-            self.generation + 1
-        };
+        self.generation = if self.generation == OpId::GENERATION_MAX { 0 } else { self.generation + 1 };
         let slot = self.entries.vacant_entry();
         let id = OpId::new(slot.key(), self.generation);
-        slot.insert(Entry {
-            id,
-            target,
-            request,
-            state,
-        });
+        slot.insert(Entry { id, target, request, state });
         id
     }
 
     fn get_mut(&mut self, id: OpId) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(id.index())
-            .filter(|entry| entry.id == id)
+        self.entries.get_mut(id.index()).filter(|entry| entry.id == id)
     }
 
     /// What a driver needs to carry the operation out. Pointers into the request's buffers stay good until `complete`:
     /// the entry may move, the heap memory it owns does not.
     pub(super) fn parts(&mut self, id: OpId) -> Option<(&Target, &mut Request)> {
-        self.get_mut(id)
-            .map(|entry| (&entry.target, &mut entry.request))
+        self.get_mut(id).map(|entry| (&entry.target, &mut entry.request))
     }
 
     /// The last completion of an operation.
     pub(super) fn complete(&mut self, id: OpId, outcome: Outcome) -> After {
         let Some(entry) = self.get_mut(id) else {
             self.unmatched += 1;
-            debug_assert!(
-                false,
-                "a completion for {id:?}, which is not in flight: {outcome:?}"
-            );
+            debug_assert!(false, "a completion for {id:?}, which is not in flight: {outcome:?}");
             return After::Nothing;
         };
         match std::mem::replace(&mut entry.state, State::Done(outcome)) {
@@ -185,9 +162,7 @@ impl Table {
     /// The result for the operation's future, which takes it once; before that, `waker` is kept. The waker it replaces is
     /// to be dropped with no borrow held.
     pub(super) fn take(&mut self, id: OpId, waker: &Waker) -> (Poll<Completion>, Option<Waker>) {
-        let entry = self
-            .get_mut(id)
-            .expect("an operation stays in the table until its future took the result");
+        let entry = self.get_mut(id).expect("an operation stays in the table until its future took the result");
         match &mut entry.state {
             State::InFlight(Some(old)) if old.will_wake(waker) => (Poll::Pending, None),
             State::InFlight(slot) => (Poll::Pending, slot.replace(waker.clone())),
@@ -201,9 +176,7 @@ impl Table {
 
     /// The operation's future is gone. Returns its last waker too, to be dropped with no borrow held.
     pub(super) fn abandon(&mut self, id: OpId) -> (Abandoned, Option<Waker>) {
-        let entry = self
-            .get_mut(id)
-            .expect("an operation stays in the table until its future is gone");
+        let entry = self.get_mut(id).expect("an operation stays in the table until its future is gone");
         match std::mem::replace(&mut entry.state, State::Orphaned) {
             State::InFlight(waker) => (Abandoned::InFlight, waker),
             State::Done(outcome) => (Abandoned::Over(self.remove(id, outcome)), None),
@@ -212,24 +185,13 @@ impl Table {
     }
 
     fn remove(&mut self, id: OpId, outcome: Outcome) -> Completion {
-        let Entry {
-            target, request, ..
-        } = self.entries.remove(id.index());
-        Completion {
-            outcome,
-            request,
-            _target: target,
-        }
+        let Entry { target, request, .. } = self.entries.remove(id.index());
+        Completion { outcome, request, _target: target }
     }
 
     /// The ids of all operations in flight.
     pub(super) fn ids_in_flight(&self) -> Vec<OpId> {
         let in_flight = |entry: &&Entry| !matches!(entry.state, State::Done(_));
-        self.entries
-            .iter()
-            .map(|(_, entry)| entry)
-            .filter(in_flight)
-            .map(|entry| entry.id)
-            .collect()
+        self.entries.iter().map(|(_, entry)| entry).filter(in_flight).map(|entry| entry.id).collect()
     }
 }

@@ -44,10 +44,7 @@ impl SockAddr {
     pub fn empty() -> Self {
         // SAFETY: `sockaddr_storage` is plain integers, for which all zeroes is a value (family `AF_UNSPEC`).
         let storage = unsafe { mem::zeroed() };
-        SockAddr {
-            storage,
-            len: size_of::<libc::sockaddr_storage>() as libc::socklen_t,
-        }
+        SockAddr { storage, len: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
     }
 
     /// The address as `std` knows it, or `None` if it is not an IP address.
@@ -123,11 +120,7 @@ impl From<SocketAddr> for SockAddr {
 
 /// The result of a call that returns -1 and sets `errno`.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The same for calls that return a count.
@@ -154,11 +147,7 @@ pub(super) fn accepted(fd: RawFd) -> OwnedFd {
 }
 
 pub(super) fn stream_socket(addr: &SocketAddr, blocking: Blocking) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() {
-        libc::AF_INET
-    } else {
-        libc::AF_INET6
-    };
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers.
     owned(unsafe { libc::socket(family, libc::SOCK_STREAM | blocking.socket_flags(), 0) })
 }
@@ -242,8 +231,7 @@ pub(super) fn address(fd: RawFd, end: End) -> io::Result<SocketAddr> {
     };
     // SAFETY: `addr` is alive during the call and `len` says how much may be written.
     check(unsafe { call(fd, addr.as_mut_ptr(), len) })?;
-    addr.to_std()
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+    addr.to_std().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
 /// A socket option whose value is an `int`.
@@ -273,11 +261,7 @@ pub(super) fn take_error(fd: RawFd) -> io::Result<()> {
     let (level, name) = (libc::SOL_SOCKET, libc::SO_ERROR);
     // SAFETY: the kernel writes at most `len` bytes to `value`, which outlives the call.
     check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut len) })?;
-    if value == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(value))
-    }
+    if value == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(value)) }
 }
 
 /// A counter that makes its descriptor readable when it grows: wakes a parked thread.
@@ -306,12 +290,7 @@ pub(super) enum EpollChange {
     Delete,
 }
 
-pub(super) fn epoll_change(
-    epoll: &OwnedFd,
-    fd: RawFd,
-    data: u64,
-    change: EpollChange,
-) -> io::Result<()> {
+pub(super) fn epoll_change(epoll: &OwnedFd, fd: RawFd, data: u64, change: EpollChange) -> io::Result<()> {
     let (call, events) = match change {
         EpollChange::Add(events) => (libc::EPOLL_CTL_ADD, events),
         EpollChange::Modify(events) => (libc::EPOLL_CTL_MOD, events),
@@ -333,22 +312,12 @@ pub(super) fn epoll_wait(
         tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: t.subsec_nanos().into(),
     });
-    let spec_ptr = spec
-        .as_ref()
-        .map_or(std::ptr::null(), |spec| spec as *const libc::timespec);
+    let spec_ptr = spec.as_ref().map_or(std::ptr::null(), |spec| spec as *const libc::timespec);
     let no_sigmask = std::ptr::null::<libc::sigset_t>();
     // SAFETY: the kernel writes at most `room` events to the slice and reads `spec`; both outlive the call. The raw
     // call, since older C libraries lack the wrapper.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_epoll_pwait2,
-            epoll.as_raw_fd(),
-            events.as_mut_ptr(),
-            room,
-            spec_ptr,
-            no_sigmask,
-            0,
-        )
+        libc::syscall(libc::SYS_epoll_pwait2, epoll.as_raw_fd(), events.as_mut_ptr(), room, spec_ptr, no_sigmask, 0)
     };
     match usize::try_from(result) {
         Ok(n) => Ok(n),
@@ -360,18 +329,9 @@ pub(super) fn epoll_wait(
     }
 }
 
-fn epoll_wait_ms(
-    epoll: &OwnedFd,
-    events: &mut [libc::epoll_event],
-    timeout: Option<Duration>,
-) -> io::Result<usize> {
+fn epoll_wait_ms(epoll: &OwnedFd, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> io::Result<usize> {
     // Rounded up: a timer may be late, never early, and a short rest must not become a busy loop.
-    let timeout_ms = timeout.map_or(-1, |t| {
-        t.as_nanos()
-            .div_ceil(1_000_000)
-            .try_into()
-            .unwrap_or(libc::c_int::MAX)
-    });
+    let timeout_ms = timeout.map_or(-1, |t| t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(libc::c_int::MAX));
     let room = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the kernel writes at most `room` events to the slice, which outlives the call.
     let n = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) };
@@ -386,19 +346,14 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
     match check(result) {
         // SAFETY: the indices are below the size of the set.
-        Ok(_) => (0..libc::CPU_SETSIZE as usize)
-            .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
-            .collect(),
+        Ok(_) => (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect(),
         Err(_) => Vec::new(),
     }
 }
 
 /// Keeps the calling thread on one CPU.
 pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
-    assert!(
-        cpu < libc::CPU_SETSIZE as usize,
-        "CPU {cpu} was not among the allowed ones"
-    );
+    assert!(cpu < libc::CPU_SETSIZE as usize, "CPU {cpu} was not among the allowed ones");
     // SAFETY: as above.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the index is below the size of the set.

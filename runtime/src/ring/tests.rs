@@ -58,8 +58,7 @@ fn finish(ring: &Ring, mut op: Op) -> Completion {
         if let Poll::Ready(completion) = poll_once(&mut op) {
             return completion;
         }
-        ring.turn(Wait::For(Duration::from_millis(10)))
-            .expect("a turn");
+        ring.turn(Wait::For(Duration::from_millis(10))).expect("a turn");
     }
     panic!("the operation did not end within 10 s");
 }
@@ -70,17 +69,14 @@ fn settle(ring: &Ring) {
         if ring.in_flight() == 0 {
             return;
         }
-        ring.turn(Wait::For(Duration::from_millis(10)))
-            .expect("a turn");
+        ring.turn(Wait::For(Duration::from_millis(10))).expect("a turn");
     }
     panic!("operations in flight after 10 s: {:?}", ring.stats());
 }
 
 /// A connection: our end in the ring, the peer's as `std` knows it.
 fn connection(ring: &Ring) -> (Fd, TcpStream) {
-    let listener = ring
-        .listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16)
-        .expect("a listener");
+    let listener = ring.listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16).expect("a listener");
     let addr = listener.local_addr().expect("an address");
     let peer = TcpStream::connect(addr).expect("a connection");
     let accepted = finish(ring, ring.start(&listener, accept())).into_accepted();
@@ -107,11 +103,7 @@ fn the_ladder_is_climbed_from_the_top() {
     let choice = probe_with(IoMode::Auto, |_| Ok(()), || None).expect("a choice");
     assert_eq!(choice.to_string(), "io_uring (DEFER_TASKRUN)");
     let old_kernel = |rung| {
-        if rung == Rung::DeferTaskrun {
-            refuse(libc::EINVAL)
-        } else {
-            Ok(())
-        }
+        if rung == Rung::DeferTaskrun { refuse(libc::EINVAL) } else { Ok(()) }
     };
     let choice = probe_with(IoMode::Uring, old_kernel, || None).expect("a choice");
     assert_eq!(choice.to_string(), "io_uring (COOP_TASKRUN)");
@@ -120,26 +112,10 @@ fn the_ladder_is_climbed_from_the_top() {
 #[test]
 fn a_refusal_chooses_epoll_and_says_why() {
     let table = [
-        (
-            libc::EPERM,
-            Some(2),
-            "(EPERM; kernel.io_uring_disabled=2); to allow it: sysctl",
-        ),
-        (
-            libc::EPERM,
-            Some(1),
-            "(EPERM; kernel.io_uring_disabled=1); to allow it: sysctl",
-        ),
-        (
-            libc::EPERM,
-            Some(0),
-            "(EPERM; kernel.io_uring_disabled=0, so by seccomp); to allow it: permit",
-        ),
-        (
-            libc::ENOSYS,
-            None,
-            "(ENOSYS; seccomp, or a kernel without it); to allow it: permit",
-        ),
+        (libc::EPERM, Some(2), "(EPERM; kernel.io_uring_disabled=2); to allow it: sysctl"),
+        (libc::EPERM, Some(1), "(EPERM; kernel.io_uring_disabled=1); to allow it: sysctl"),
+        (libc::EPERM, Some(0), "(EPERM; kernel.io_uring_disabled=0, so by seccomp); to allow it: permit"),
+        (libc::ENOSYS, None, "(ENOSYS; seccomp, or a kernel without it); to allow it: permit"),
         (libc::EINVAL, Some(0), "to use it: Linux 5.19 or later"),
     ];
     for (errno, sysctl, text) in table {
@@ -151,10 +127,7 @@ fn a_refusal_chooses_epoll_and_says_why() {
 
         let forced = probe_with(IoMode::Uring, |_| refuse(errno), || sysctl).expect_err("an error");
         let said = forced.to_string();
-        assert!(
-            said.contains(text) && said.ends_with("or run with --io epoll"),
-            "{said}"
-        );
+        assert!(said.contains(text) && said.ends_with("or run with --io epoll"), "{said}");
     }
 }
 
@@ -168,28 +141,17 @@ fn a_lack_of_resources_is_an_error_not_a_fallback() {
 
 #[test]
 fn epoll_is_taken_unasked_when_it_is_forced() {
-    let choice = probe_with(
-        IoMode::Epoll,
-        |_| panic!("the kernel is not asked"),
-        || None,
-    )
-    .expect("a choice");
+    let choice = probe_with(IoMode::Epoll, |_| panic!("the kernel is not asked"), || None).expect("a choice");
     assert_eq!(choice.to_string(), "epoll (as asked)");
 }
 
 #[test]
 fn io_modes_parse_as_they_print() {
     for mode in [IoMode::Auto, IoMode::Uring, IoMode::Epoll] {
-        assert_eq!(
-            mode.to_string().parse::<IoMode>().expect("its own text"),
-            mode
-        );
+        assert_eq!(mode.to_string().parse::<IoMode>().expect("its own text"), mode);
     }
     let error = "io_uring".parse::<IoMode>().expect_err("not a mode");
-    assert_eq!(
-        error.to_string(),
-        "unknown I/O mode \"io_uring\": one of auto, uring, epoll"
-    );
+    assert_eq!(error.to_string(), "unknown I/O mode \"io_uring\": one of auto, uring, epoll");
 }
 
 #[test]
@@ -217,22 +179,19 @@ fn bytes_are_received_and_the_end_is_zero() {
 #[test]
 fn connecting_works_and_a_refusal_is_reported() {
     on_all(|ring| {
-        let listener = ring
-            .listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16)
-            .expect("a listener");
+        let listener = ring.listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16).expect("a listener");
         let addr = listener.local_addr().expect("an address");
         let socket = ring.stream_socket(&addr).expect("a socket");
         let connect = |addr: SocketAddr| Request::Connect(Box::new(addr.into()));
-        finish(&ring, ring.start(&socket, connect(addr)))
-            .result()
-            .expect("a connection");
+        finish(&ring, ring.start(&socket, connect(addr))).result().expect("a connection");
         assert_eq!(socket.peer_addr().expect("a peer"), addr);
 
-        drop(listener);
+        // Bound, but nobody listens.
+        let deaf = sys::stream_socket(&addr, sys::Blocking::No).expect("a socket");
+        sys::bind(&deaf, &SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).expect("bound");
+        let addr = sys::address(deaf.as_raw_fd(), sys::End::Local).expect("an address");
         let socket = ring.stream_socket(&addr).expect("a socket");
-        let error = finish(&ring, ring.start(&socket, connect(addr)))
-            .result()
-            .expect_err("a refusal");
+        let error = finish(&ring, ring.start(&socket, connect(addr))).result().expect_err("a refusal");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     });
 }
@@ -282,24 +241,18 @@ fn a_descriptor_stays_open_until_its_operations_are_over() {
 #[test]
 fn a_connection_that_nobody_takes_is_closed() {
     on_all(|ring| {
-        let listener = ring
-            .listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16)
-            .expect("a listener");
+        let listener = ring.listen(&(Ipv4Addr::LOCALHOST, 0).into(), false, 16).expect("a listener");
         let addr = listener.local_addr().expect("an address");
         let op = ring.start(&listener, accept());
         ring.turn(Wait::No).expect("a turn");
         let mut peer = TcpStream::connect(addr).expect("a connection");
-        ring.turn(Wait::For(Duration::from_millis(100)))
-            .expect("a turn");
+        ring.turn(Wait::For(Duration::from_millis(100))).expect("a turn");
         drop(op);
         settle(&ring);
         drop(listener);
         // The end, or a reset if the kernel still had it in the backlog; never a hang.
         let read = peer.read(&mut [0; 8]);
-        assert!(
-            matches!(&read, Ok(0))
-                || read.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset)
-        );
+        assert!(matches!(&read, Ok(0)) || read.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset));
     });
 }
 
@@ -336,10 +289,7 @@ fn a_cancelled_receive_ends_as_cancelled_or_with_its_bytes_never_both() {
             assert_eq!(completion.result().expect("one byte"), 1, "in round {i}");
             assert_eq!(completion.into_buffer()[0], byte, "in round {i}");
         }
-        assert!(
-            0 < cancelled && 0 < received,
-            "{cancelled} cancelled, {received} received"
-        );
+        assert!(0 < cancelled && 0 < received, "{cancelled} cancelled, {received} received");
         assert_eq!(ring.in_flight(), 0);
     });
 }
@@ -348,10 +298,7 @@ fn a_cancelled_receive_ends_as_cancelled_or_with_its_bytes_never_both() {
 fn more_operations_than_the_queue_holds_all_end() {
     on_all_sized(2, |ring| {
         let connections: Vec<_> = (0..40).map(|_| connection(&ring)).collect();
-        let ops: Vec<_> = connections
-            .iter()
-            .map(|(fd, _)| ring.start(fd, recv()))
-            .collect();
+        let ops: Vec<_> = connections.iter().map(|(fd, _)| ring.start(fd, recv())).collect();
         for (_, peer) in &connections {
             (&*peer).write_all(b"x").expect("a write");
         }
@@ -365,10 +312,7 @@ fn more_operations_than_the_queue_holds_all_end() {
 fn more_cancellations_than_the_queue_holds_are_all_heard() {
     on_all_sized(2, |ring| {
         let connections: Vec<_> = (0..40).map(|_| connection(&ring)).collect();
-        let ops: Vec<_> = connections
-            .iter()
-            .map(|(fd, _)| ring.start(fd, recv()))
-            .collect();
+        let ops: Vec<_> = connections.iter().map(|(fd, _)| ring.start(fd, recv())).collect();
         ring.turn(Wait::No).expect("a turn");
         drop(ops);
         settle(&ring);
@@ -382,16 +326,10 @@ fn more_completions_than_the_queue_holds_are_not_lost() {
         let (reader, writer) = sys::pipe().expect("a pipe");
         sys::eventfd_add_one(writer.as_raw_fd());
         let waker = Arc::new(CountingWaker::default());
-        let mut ops: Vec<_> = (0..200)
-            .map(|_| ring.poll_ready(reader.as_fd(), Interest::Readable))
-            .collect();
+        let mut ops: Vec<_> = (0..200).map(|_| ring.poll_ready(reader.as_fd(), Interest::Readable)).collect();
         let counting = Waker::from(waker.clone());
         for op in &mut ops {
-            assert!(
-                Pin::new(op)
-                    .poll(&mut Context::from_waker(&counting))
-                    .is_pending()
-            );
+            assert!(Pin::new(op).poll(&mut Context::from_waker(&counting)).is_pending());
         }
         settle(&ring);
         assert_eq!(waker.0.load(Ordering::SeqCst), 200);
@@ -411,13 +349,9 @@ fn closing_cancels_what_is_in_flight_and_refuses_what_comes() {
         drop(orphan);
         ring.close();
         assert_eq!(ring.in_flight(), 0);
-        let Poll::Ready(completion) = poll_once(&mut waits) else {
-            panic!("over after the close")
-        };
+        let Poll::Ready(completion) = poll_once(&mut waits) else { panic!("over after the close") };
         assert!(completion.was_cancelled());
-        let Poll::Ready(completion) = poll_once(&mut ring.start(&fd, recv())) else {
-            panic!("over at once")
-        };
+        let Poll::Ready(completion) = poll_once(&mut ring.start(&fd, recv())) else { panic!("over at once") };
         assert!(completion.was_cancelled());
     });
 }
@@ -441,8 +375,7 @@ fn a_wait_ends_at_its_timeout_and_not_before() {
             let wait = Duration::from_millis(wait_ms);
             let started = Instant::now();
             while started.elapsed() < wait {
-                ring.turn(Wait::For(wait - started.elapsed().min(wait)))
-                    .expect("a turn");
+                ring.turn(Wait::For(wait - started.elapsed().min(wait))).expect("a turn");
             }
             assert!(started.elapsed() < wait + Duration::from_secs(2));
         }
@@ -476,23 +409,16 @@ fn pipes_are_ready_when_they_are_and_regular_files_always() {
     on_all(|ring| {
         let (reader, writer) = sys::pipe().expect("a pipe");
         let mut op = ring.poll_ready(reader.as_fd(), Interest::Readable);
-        ring.turn(Wait::For(Duration::from_millis(5)))
-            .expect("a turn");
+        ring.turn(Wait::For(Duration::from_millis(5))).expect("a turn");
         assert!(poll_once(&mut op).is_pending());
-        finish(&ring, ring.poll_ready(writer.as_fd(), Interest::Writable))
-            .result()
-            .expect("room");
+        finish(&ring, ring.poll_ready(writer.as_fd(), Interest::Writable)).result().expect("room");
         sys::eventfd_add_one(writer.as_raw_fd());
         finish(&ring, op).result().expect("a byte");
         // Still readable: readiness is a level, not an edge.
-        finish(&ring, ring.poll_ready(reader.as_fd(), Interest::Readable))
-            .result()
-            .expect("a byte");
+        finish(&ring, ring.poll_ready(reader.as_fd(), Interest::Readable)).result().expect("a byte");
 
         let file = std::fs::File::open("/proc/self/exe").expect("this program");
-        finish(&ring, ring.poll_ready(file.as_fd(), Interest::Readable))
-            .result()
-            .expect("always");
+        finish(&ring, ring.poll_ready(file.as_fd(), Interest::Readable)).result().expect("always");
     });
 }
 
@@ -521,8 +447,7 @@ fn a_descriptor_that_nobody_waits_for_does_not_keep_the_thread_awake() {
         let before = ring.stats().enters;
         let until = Instant::now() + Duration::from_millis(50);
         while Instant::now() < until {
-            ring.turn(Wait::For(Duration::from_millis(50)))
-                .expect("a turn");
+            ring.turn(Wait::For(Duration::from_millis(50))).expect("a turn");
         }
         let enters = ring.stats().enters - before;
         assert!(enters < 10, "{enters} calls in 50 ms");
@@ -541,8 +466,7 @@ fn a_reader_and_a_writer_wait_on_one_descriptor() {
         let writable = ring.start(&fd, Request::Poll(Interest::Writable));
         ring.turn(Wait::No).expect("a turn");
         let draining = thread::spawn(move || {
-            peer.set_read_timeout(Some(Duration::from_millis(200)))
-                .expect("a timeout");
+            peer.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
             while (&peer).read(&mut [0; 65536]).is_ok() {}
             peer
         });

@@ -4,10 +4,7 @@
 //! inside that call, and a poller of the ring's descriptor would never wake. Submissions that do not fit wait in a
 //! backlog, so starting and cancelling never enter the kernel and a cancellation is never lost.
 //! Knows nothing of futures.
-#![expect(
-    unsafe_code,
-    reason = "submissions point to memory that the operation table owns"
-)]
+#![expect(unsafe_code, reason = "submissions point to memory that the operation table owns")]
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,21 +41,9 @@ enum Entered {
 }
 
 impl Uring {
-    pub(super) fn new(
-        rung: Rung,
-        sq_entries: u32,
-        wake_fd: Arc<OwnedFd>,
-    ) -> Result<Self, RingError> {
-        let ring = rung
-            .setup(sq_entries)
-            .map_err(|source| RingError::Setup { source })?;
-        Ok(Uring {
-            ring,
-            backlog: VecDeque::new(),
-            wake_fd,
-            wake_armed: false,
-            enters: 0,
-        })
+    pub(super) fn new(rung: Rung, sq_entries: u32, wake_fd: Arc<OwnedFd>) -> Result<Self, RingError> {
+        let ring = rung.setup(sq_entries).map_err(|source| RingError::Setup { source })?;
+        Ok(Uring { ring, backlog: VecDeque::new(), wake_fd, wake_armed: false, enters: 0 })
     }
 
     pub(super) fn enters(&self) -> u64 {
@@ -74,9 +59,7 @@ impl Uring {
     /// Queues the cancellation of an operation. Its own completion says nothing reliable across kernels; the operation's
     /// does, and always comes.
     pub(super) fn cancel(&mut self, id: OpId) {
-        let entry = opcode::AsyncCancel::new(id.raw())
-            .build()
-            .user_data(OpId::IGNORED.raw());
+        let entry = opcode::AsyncCancel::new(id.raw()).build().user_data(OpId::IGNORED.raw());
         self.push(entry.flags(squeue::Flags::SKIP_SUCCESS));
     }
 
@@ -104,12 +87,7 @@ impl Uring {
         true
     }
 
-    pub(super) fn turn(
-        &mut self,
-        table: &mut Table,
-        wait: Wait,
-        effects: &mut Effects,
-    ) -> io::Result<()> {
+    pub(super) fn turn(&mut self, table: &mut Table, wait: Wait, effects: &mut Effects) -> io::Result<()> {
         self.watch_wake_fd();
         let mut wait = wait;
         // More than a queueful: hand over all but the last part without waiting.
@@ -134,9 +112,7 @@ impl Uring {
         }
         let fd = types::Fd(self.wake_fd.as_raw_fd());
         // Multishot, and the counter is never read: each growth is a completion without re-arming or reading.
-        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
-            .multi(true)
-            .build();
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         self.push(entry.user_data(OpId::WAKE.raw()));
         self.wake_armed = true;
     }
@@ -181,10 +157,7 @@ impl Uring {
                 OpId::WAKE => self.wake_armed &= cqueue::more(flags),
                 id => {
                     debug_assert!(!cqueue::more(flags), "operations complete once");
-                    let outcome = Outcome {
-                        result,
-                        nonempty: cqueue::sock_nonempty(flags),
-                    };
+                    let outcome = Outcome { result, nonempty: cqueue::sock_nonempty(flags) };
                     effects.add(table.complete(id, outcome));
                 }
             }
@@ -199,21 +172,15 @@ fn submission(target: &Target, request: &mut Request) -> squeue::Entry {
     match request {
         Request::Accept(addr) => {
             let len = addr.len_mut_ptr();
-            opcode::Accept::new(fd, addr.as_mut_ptr(), len)
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
+            opcode::Accept::new(fd, addr.as_mut_ptr(), len).flags(libc::SOCK_CLOEXEC).build()
         }
         Request::Connect(addr) => opcode::Connect::new(fd, addr.as_ptr(), addr.len()).build(),
-        Request::Recv(buf) => opcode::Recv::new(fd, buf.as_mut_ptr(), len_u32(buf))
-            .ioprio(POLL_FIRST)
-            .build(),
+        Request::Recv(buf) => opcode::Recv::new(fd, buf.as_mut_ptr(), len_u32(buf)).ioprio(POLL_FIRST).build(),
         Request::Poll(interest) => opcode::PollAdd::new(fd, interest.bits()).build(),
     }
 }
 
 /// A transfer is at most this long; the rest is another operation's.
 fn len_u32(buf: &[u8]) -> u32 {
-    u32::try_from(buf.len())
-        .unwrap_or(i32::MAX as u32)
-        .min(i32::MAX as u32)
+    u32::try_from(buf.len()).unwrap_or(i32::MAX as u32).min(i32::MAX as u32)
 }

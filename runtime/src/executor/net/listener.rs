@@ -30,10 +30,7 @@ pub struct BindOptions {
 
 impl Default for BindOptions {
     fn default() -> Self {
-        BindOptions {
-            reuse_port: false,
-            backlog: 1024,
-        }
+        BindOptions { reuse_port: false, backlog: 1024 }
     }
 }
 
@@ -64,14 +61,9 @@ impl Verdict {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Verdict::Rest,
             // What a listener cannot recover from; everything else is the connection's own trouble (accept(2)).
-            Some(
-                libc::EBADF
-                | libc::EINVAL
-                | libc::ENOTSOCK
-                | libc::EOPNOTSUPP
-                | libc::EFAULT
-                | libc::ECANCELED,
-            ) => Verdict::Fail,
+            Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT | libc::ECANCELED) => {
+                Verdict::Fail
+            }
             _ => Verdict::Next,
         }
     }
@@ -93,12 +85,7 @@ impl TcpListener {
         loop {
             match ring.listen(&addr, options.reuse_port, options.backlog) {
                 Ok(fd) => {
-                    return Ok(TcpListener {
-                        ring,
-                        fd,
-                        accepting: None,
-                        backoff: ACCEPT_BACKOFF_MIN,
-                    });
+                    return Ok(TcpListener { ring, fd, accepting: None, backoff: ACCEPT_BACKOFF_MIN });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && executor::now() < give_up => {
                     sleep(BIND_RETRY_STEP).await;
@@ -150,10 +137,9 @@ impl TcpListener {
 
     async fn next_completion(&mut self) -> Completion {
         poll_fn(|cx| {
-            let accepting = self.accepting.get_or_insert_with(|| {
-                self.ring
-                    .start(&self.fd, Request::Accept(Box::new(SockAddr::empty())))
-            });
+            let accepting = self
+                .accepting
+                .get_or_insert_with(|| self.ring.start(&self.fd, Request::Accept(Box::new(SockAddr::empty()))));
             let polled = Pin::new(accepting).poll(cx);
             if polled.is_ready() {
                 self.accepting = None;
@@ -182,8 +168,6 @@ impl TcpListener {
 
 impl std::fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TcpListener")
-            .field("local_addr", &self.local_addr().ok())
-            .finish_non_exhaustive()
+        f.debug_struct("TcpListener").field("local_addr", &self.local_addr().ok()).finish_non_exhaustive()
     }
 }

@@ -73,11 +73,7 @@ impl TcpStream {
     /// Bytes of ours that this connection holds now, without the kernel's.
     #[cfg(test)]
     pub(in crate::executor) fn memory(&self) -> usize {
-        let lent = if matches!(self.reading, Reading::Receiving(_)) {
-            SMALL
-        } else {
-            0
-        };
+        let lent = if matches!(self.reading, Reading::Receiving(_)) { SMALL } else { 0 };
         size_of::<Self>() + self.small.capacity() + lent
     }
 
@@ -140,11 +136,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// The kernel's, such as `ECONNRESET`.
-    pub fn poll_read_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut [MaybeUninit<u8>],
-    ) -> Poll<io::Result<usize>> {
+    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buf: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -155,9 +147,7 @@ impl TcpStream {
             }
             match &mut self.reading {
                 Reading::Try => match sys::recv(self.fd.as_raw_fd(), buf) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        self.reading = Reading::Empty { bulk: true }
-                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.reading = Reading::Empty { bulk: true },
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     Ok(n) => {
                         self.note_received(n, buf.len());
@@ -240,11 +230,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// The kernel's, such as `EPIPE` or `ECONNRESET`.
-    pub fn poll_write_from(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    pub fn poll_write_from(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(poll_step(cx));
         let fd = self.fd.as_raw_fd();
         loop {
@@ -256,9 +242,7 @@ impl TcpStream {
                         bufs => sys::send_vectored(fd, bufs),
                     };
                     match sent {
-                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                            self.writing = Writing::Full
-                        }
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writing = Writing::Full,
                         Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                         sent => return Poll::Ready(sent),
                     }
@@ -283,8 +267,7 @@ impl TcpStream {
     /// The kernel's, such as `ECONNRESET`.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut buf = tokio::io::ReadBuf::new(buf);
-        std::future::poll_fn(|cx| tokio::io::AsyncRead::poll_read(Pin::new(self), cx, &mut buf))
-            .await?;
+        std::future::poll_fn(|cx| tokio::io::AsyncRead::poll_read(Pin::new(self), cx, &mut buf)).await?;
         Ok(buf.filled().len())
     }
 
@@ -313,8 +296,6 @@ impl TcpStream {
 
 impl std::fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TcpStream")
-            .field("fd", &self.fd.as_raw_fd())
-            .finish_non_exhaustive()
+        f.debug_struct("TcpStream").field("fd", &self.fd.as_raw_fd()).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,5 @@
 //! The stream traits of hyper and tokio on [`TcpStream`]. Knows nothing of sockets.
-#![expect(
-    unsafe_code,
-    reason = "both traits hand out uninitialised memory and must be told how much was filled"
-)]
+#![expect(unsafe_code, reason = "both traits hand out uninitialised memory and must be told how much was filled")]
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -27,11 +24,7 @@ impl hyper::rt::Read for TcpStream {
 }
 
 impl hyper::rt::Write for TcpStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().poll_write_from(cx, &[IoSlice::new(buf)])
     }
 
@@ -58,11 +51,7 @@ impl hyper::rt::Write for TcpStream {
 }
 
 impl tokio::io::AsyncRead for TcpStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
         // SAFETY: `poll_read_into` only writes to the slice, so nothing initialised in it becomes uninitialised.
         let unfilled = unsafe { buf.unfilled_mut() };
         let n = ready!(self.get_mut().poll_read_into(cx, unfilled))?;
@@ -74,11 +63,7 @@ impl tokio::io::AsyncRead for TcpStream {
 }
 
 impl tokio::io::AsyncWrite for TcpStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().poll_write_from(cx, &[IoSlice::new(buf)])
     }
 

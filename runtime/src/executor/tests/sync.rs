@@ -13,11 +13,7 @@ fn a_notification_wakes_one_or_is_remembered_once() {
         notify.notify_one();
         notify.notify_one();
         notify.notified().await;
-        assert!(
-            timeout(Duration::from_millis(1), notify.notified())
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(1), notify.notified()).await.is_err());
 
         let woken = Rc::new(Cell::new(0));
         for _ in 0..3 {
@@ -70,10 +66,7 @@ fn permits_are_given_in_order_and_the_line_is_bounded() {
         let tasks = [wait(0), wait(1)];
         yield_now().await;
         assert_eq!(semaphore.waiting(), 2);
-        assert_eq!(
-            semaphore.acquire().await.expect_err("the line is full"),
-            Full
-        );
+        assert_eq!(semaphore.acquire().await.expect_err("the line is full"), Full);
         drop(held);
         for task in tasks {
             task.await.expect("a result").expect("a permit");
@@ -99,12 +92,7 @@ fn a_permit_for_a_waiter_that_is_gone_is_not_lost() {
         assert_eq!(semaphore.waiting(), 2);
         drop(held);
         gone.abort();
-        drop(
-            served
-                .await
-                .expect("a result")
-                .expect("the permit of the one that is gone"),
-        );
+        drop(served.await.expect("a result").expect("the permit of the one that is gone"));
         yield_now().await;
         assert_eq!((semaphore.free(), semaphore.waiting()), (1, 0));
     });

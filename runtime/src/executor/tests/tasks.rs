@@ -121,10 +121,7 @@ fn aborting_drops_the_task_and_is_harmless_later() {
         assert!(!task.is_finished());
         task.abort();
         task.abort();
-        assert!(
-            !dropped.get(),
-            "not inside abort, whose caller may hold borrows"
-        );
+        assert!(!dropped.get(), "not inside abort, whose caller may hold borrows");
         while !task.is_finished() {
             yield_now().await;
         }
@@ -135,10 +132,7 @@ fn aborting_drops_the_task_and_is_harmless_later() {
         let task = spawn(async { 1 });
         yield_now().await;
         task.abort();
-        assert_eq!(
-            task.await.expect("a task that has ended keeps its result"),
-            1
-        );
+        assert_eq!(task.await.expect("a task that has ended keeps its result"), 1);
     });
 }
 
@@ -178,9 +172,7 @@ fn runnable_tasks_do_not_keep_the_ring_from_working() {
             sys::eventfd_add_one(std::os::fd::AsRawFd::as_raw_fd(&writer));
             writer
         });
-        crate::executor::net::readable(&reader)
-            .await
-            .expect("readiness among busy tasks");
+        crate::executor::net::readable(&reader).await.expect("readiness among busy tasks");
         sleep(Duration::from_millis(5)).await;
         stop.set(true);
         for task in busy {
@@ -279,11 +271,7 @@ fn a_storm_of_wake_ups_from_other_threads_loses_none() {
                 if !std::mem::replace(&mut sent, true) {
                     wakers.send(cx.waker().clone()).expect("the thread listens");
                 }
-                if stop.load(Ordering::SeqCst) {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
+                if stop.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
             }))
         };
         yield_now().await;
@@ -327,9 +315,7 @@ fn a_thread_that_runs_is_not_woken_by_a_system_call() {
         let waker = from_task.recv().expect("a waker");
         let enters = stats().ring.enters;
         // While this thread does not park, foreign wake-ups go through the inbox alone.
-        thread::spawn(move || (0..1000).for_each(|_| waker.wake_by_ref()))
-            .join()
-            .expect("the waking thread");
+        thread::spawn(move || (0..1000).for_each(|_| waker.wake_by_ref())).join().expect("the waking thread");
         yield_now().await;
         assert!(stats().ring.enters - enters < 4);
     });
@@ -354,9 +340,7 @@ fn an_executor_inside_another_is_refused() {
 fn a_panic_of_the_root_leaves_the_executor_usable() {
     for choice in choices() {
         let executor = Executor::new(&choice).expect("an executor");
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            executor.block_on(async { panic!("on purpose") })
-        }));
+        let panicked = catch_unwind(AssertUnwindSafe(|| executor.block_on(async { panic!("on purpose") })));
         assert!(panicked.is_err());
         assert!(!is_running());
         assert_eq!(executor.block_on(async { 3 }), 3);
@@ -377,14 +361,10 @@ fn tokio_works_beside() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(Duration::from_millis(5) <= started.elapsed());
 
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a listener");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let addr = listener.local_addr().expect("an address");
         let (accepted, mut ours) = futures::join!(listener.accept(), async {
-            crate::executor::net::TcpStream::connect(addr)
-                .await
-                .expect("a connection")
+            crate::executor::net::TcpStream::connect(addr).await.expect("a connection")
         });
         let (theirs, _) = accepted.expect("a connection");
         ours.write_all(b"across").await.expect("a write");

@@ -19,12 +19,7 @@ fn zero_and_past_deadlines_are_ready_at_once() {
         let turns = stats().turns;
         sleep(Duration::ZERO).await;
         sleep_until(Instant::now()).await;
-        sleep_until(
-            Instant::now()
-                .checked_sub(ms(1000))
-                .unwrap_or_else(Instant::now),
-        )
-        .await;
+        sleep_until(Instant::now().checked_sub(ms(1000)).unwrap_or_else(Instant::now)).await;
         assert_eq!(stats().turns, turns);
     });
 }
@@ -32,12 +27,7 @@ fn zero_and_past_deadlines_are_ready_at_once() {
 #[test]
 fn a_sleep_is_never_early_and_knows_less_than_a_millisecond() {
     on_both(|| async {
-        for wait in [
-            Duration::from_nanos(1),
-            Duration::from_micros(100),
-            ms(1),
-            ms(15),
-        ] {
+        for wait in [Duration::from_nanos(1), Duration::from_micros(100), ms(1), ms(15)] {
             let started = Instant::now();
             sleep(wait).await;
             assert!(wait <= started.elapsed());
@@ -125,11 +115,7 @@ fn a_sleep_wakes_whoever_polled_it_last() {
 fn a_timeout_gives_the_output_or_elapsed() {
     on_both(|| async {
         assert_eq!(timeout(ms(1000), async { 5 }).await, Ok(5));
-        assert_eq!(
-            timeout(Duration::ZERO, async { 5 }).await,
-            Ok(5),
-            "what is ready at once wins"
-        );
+        assert_eq!(timeout(Duration::ZERO, async { 5 }).await, Ok(5), "what is ready at once wins");
         assert_eq!(timeout(ms(2), pending::<()>()).await, Err(Elapsed));
     });
 }
@@ -144,9 +130,7 @@ fn a_timer_dropped_on_another_thread_or_after_its_executor_is_harmless() {
             assert!(!poll_once(&mut later).await);
             (elsewhere, later)
         });
-        std::thread::spawn(move || drop(elsewhere))
-            .join()
-            .expect("a drop");
+        std::thread::spawn(move || drop(elsewhere)).join().expect("a drop");
         executor.block_on(sleep(ms(30)));
         drop(executor);
         drop(later);

@@ -39,9 +39,7 @@ fn a_shutdown_from_any_thread_reaches_all_tasks_of_all_workers() {
         let workers = Workers::start(config, move |_| {
             let (shutdown, waiting) = (inner.clone(), waits.clone());
             async move {
-                let tasks: Vec<_> = (0..50)
-                    .map(|_| spawn(shutdown.reached(Phase::Draining)))
-                    .collect();
+                let tasks: Vec<_> = (0..50).map(|_| spawn(shutdown.reached(Phase::Draining))).collect();
                 yield_now().await;
                 waiting.fetch_add(1, Ordering::SeqCst);
                 for task in tasks {
@@ -72,46 +70,35 @@ fn a_worker_that_panics_stops_the_others_and_is_reported() {
             }
         });
         let error = workers.expect("workers").join().expect_err("a panic");
-        assert_eq!(
-            error.to_string(),
-            "worker 1 panicked: worker one, on purpose"
-        );
+        assert_eq!(error.to_string(), "worker 1 panicked: worker one, on purpose");
         assert!(matches!(error, WorkerError::Panicked { worker: 1, .. }));
     }
 }
 
 #[test]
 fn a_worker_without_a_ring_keeps_all_from_starting() {
-    in_own_process(
-        "workers::a_worker_without_a_ring_keeps_all_from_starting",
-        || {
-            for choice in choices() {
-                // Descriptors for the first worker or two, not for all.
-                let in_use = std::fs::read_dir("/proc/self/fd")
-                    .expect("descriptors")
-                    .count();
-                limit_descriptors(in_use + 3);
-                let ran = Arc::new(AtomicUsize::new(0));
-                let counter = ran.clone();
-                let started = Workers::start(config(8, choice), move |_| {
-                    counter.fetch_add(1, Ordering::SeqCst);
-                    async {}
-                });
-                limit_descriptors(1024);
-                let error = started.expect_err("descriptors run out");
-                assert!(matches!(error, WorkerError::Ring { .. }), "{error}");
-                assert_eq!(ran.load(Ordering::SeqCst), 0);
-            }
-        },
-    );
+    in_own_process("workers::a_worker_without_a_ring_keeps_all_from_starting", || {
+        for choice in choices() {
+            // Descriptors for the first worker or two, not for all.
+            let in_use = std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+            limit_descriptors(in_use + 3);
+            let ran = Arc::new(AtomicUsize::new(0));
+            let counter = ran.clone();
+            let started = Workers::start(config(8, choice), move |_| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                async {}
+            });
+            limit_descriptors(1024);
+            let error = started.expect_err("descriptors run out");
+            assert!(matches!(error, WorkerError::Ring { .. }), "{error}");
+            assert_eq!(ran.load(Ordering::SeqCst), 0);
+        }
+    });
 }
 
 #[expect(unsafe_code, reason = "a test sets the process's own limit")]
 pub(super) fn limit_descriptors(count: usize) {
-    let limit = libc::rlimit {
-        rlim_cur: count as libc::rlim_t,
-        rlim_max: 1024,
-    };
+    let limit = libc::rlimit { rlim_cur: count as libc::rlim_t, rlim_max: 1024 };
     // SAFETY: the kernel reads `limit`, which outlives the call.
     let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
@@ -126,32 +113,24 @@ fn send_myself(signal: libc::c_int) {
 
 #[test]
 fn signals_are_received_one_by_one_and_by_one_receiver() {
-    in_own_process(
-        "workers::signals_are_received_one_by_one_and_by_one_receiver",
-        || {
-            on_both(|| async {
-                let mut signals = Signals::install().expect("nobody else takes them");
-                let second = Signals::install().expect_err("taken");
-                assert_eq!(second.kind(), std::io::ErrorKind::AlreadyExists);
-                assert!(
-                    timeout(Duration::from_millis(1), signals.recv())
-                        .await
-                        .is_err()
-                );
+    in_own_process("workers::signals_are_received_one_by_one_and_by_one_receiver", || {
+        on_both(|| async {
+            let mut signals = Signals::install().expect("nobody else takes them");
+            let second = Signals::install().expect_err("taken");
+            assert_eq!(second.kind(), std::io::ErrorKind::AlreadyExists);
+            assert!(timeout(Duration::from_millis(1), signals.recv()).await.is_err());
+            send_myself(libc::SIGTERM);
+            assert_eq!(signals.recv().await.expect("a signal"), Signal::Terminate);
+            // The second one, while somebody waits for it.
+            let waking = thread::spawn(|| {
+                thread::sleep(Duration::from_millis(5));
+                send_myself(libc::SIGINT);
                 send_myself(libc::SIGTERM);
-                assert_eq!(signals.recv().await.expect("a signal"), Signal::Terminate);
-                // The second one, while somebody waits for it.
-                let waking = thread::spawn(|| {
-                    thread::sleep(Duration::from_millis(5));
-                    send_myself(libc::SIGINT);
-                    send_myself(libc::SIGTERM);
-                });
-                let mut received = [signals.recv().await, signals.recv().await]
-                    .map(|signal| signal.expect("a signal"));
-                received.sort_by_key(|signal| *signal == Signal::Terminate);
-                assert_eq!(received, [Signal::Interrupt, Signal::Terminate]);
-                waking.join().expect("the signalling thread");
             });
-        },
-    );
+            let mut received = [signals.recv().await, signals.recv().await].map(|signal| signal.expect("a signal"));
+            received.sort_by_key(|signal| *signal == Signal::Terminate);
+            assert_eq!(received, [Signal::Interrupt, Signal::Terminate]);
+            waking.join().expect("the signalling thread");
+        });
+    });
 }

@@ -39,11 +39,7 @@ impl Default for WasiCtxBuilder {
 impl WasiCtxBuilder {
     /// No arguments, no environment, output to ours.
     pub fn new() -> Self {
-        WasiCtxBuilder {
-            environment: Arc::default(),
-            arguments: Arc::default(),
-            sink: Arc::new(Stdio),
-        }
+        WasiCtxBuilder { environment: Arc::default(), arguments: Arc::default(), sink: Arc::new(Stdio) }
     }
 
     /// Sets an environment variable; of two with one name the later counts.

@@ -65,11 +65,7 @@ impl p2::wasi::filesystem::types::Host for Wasi {
         descriptor_metadata_hash_at(PathFlags, String) -> MetadataHashValue;
     }
 
-    fn descriptor_is_same_object(
-        _: &mut HostCx<'_>,
-        self_: Borrow<Descriptor>,
-        _: Borrow<Descriptor>,
-    ) -> Result<bool> {
+    fn descriptor_is_same_object(_: &mut HostCx<'_>, self_: Borrow<Descriptor>, _: Borrow<Descriptor>) -> Result<bool> {
         match *self_.0 {}
     }
 

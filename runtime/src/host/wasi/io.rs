@@ -63,7 +63,9 @@ impl OutputStream {
     fn use_permit(&self, len: u64) -> Result<()> {
         match self.permit.get().checked_sub(len) {
             Some(rest) => self.permit.set(rest),
-            None => bail!("a write of {len} bytes to an output stream, of which `check-write` has not permitted so many"),
+            None => {
+                bail!("a write of {len} bytes to an output stream, of which `check-write` has not permitted so many")
+            }
         }
         Ok(())
     }
@@ -283,7 +285,7 @@ mod tests {
         assert!(is_trap(write(&stream, &vec![b'z'; PERMIT_LEN as usize - 1])), "a part of the permit is used");
         write_and_flush(&stream, &[b'\n'; 1]).expect("needs no permit");
         assert!(is_trap(write_and_flush(&stream, &[b'\n'; 4097])));
-        let lines = std::mem::take(&mut *sink.0.lock().expect("nobody panics with it"));
+        let lines = sink.take();
         assert_eq!(lines, [(Output::Stderr, "[a] y\n".to_string()), (Output::Stderr, "[a] \n".to_string())]);
     }
 }

@@ -5,8 +5,8 @@
 //! them implement them interface by interface, both versions in one place, on what `ctx` and `output` keep for a zone.
 //! Knows nothing of services and requests: who they are is in the name that their output carries.
 
-pub mod clocks;
 pub mod cli;
+pub mod clocks;
 pub mod ctx;
 pub mod filesystem;
 pub mod http;
@@ -16,6 +16,8 @@ pub mod p2;
 pub mod p3;
 pub mod random;
 pub mod terminal;
+#[cfg(test)]
+mod tests;
 
 pub use ctx::{WasiCtx, WasiCtxBuilder};
 pub use output::{Output, OutputSink, Stdio};

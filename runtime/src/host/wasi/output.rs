@@ -131,12 +131,7 @@ impl Drains {
     /// Writes `data` to `lines` until it ends, then calls `done`.
     ///
     /// A task lives as long as the guest holds the writing end, so the guest's handles bound how many there are.
-    pub fn start(
-        &self,
-        data: StreamReader<u8>,
-        lines: Rc<Lines>,
-        done: impl FnOnce(Result<()>) + 'static,
-    ) {
+    pub fn start(&self, data: StreamReader<u8>, lines: Rc<Lines>, done: impl FnOnce(Result<()>) + 'static) {
         self.sweep();
         let task = executor::spawn(async move { done(drain(data, &lines).await) });
         self.tasks.borrow_mut().push(task);
@@ -175,7 +170,14 @@ pub(super) mod tests {
 
     /// Keeps the lines.
     #[derive(Default)]
-    pub(in super::super) struct Captured(pub Mutex<Vec<(Output, String)>>);
+    pub(in super::super) struct Captured(Mutex<Vec<(Output, String)>>);
+
+    impl Captured {
+        /// The lines since the last time.
+        pub fn take(&self) -> Vec<(Output, String)> {
+            std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
+        }
+    }
 
     impl OutputSink for Captured {
         fn write_line(&self, output: Output, line: &[u8]) {
@@ -187,9 +189,7 @@ pub(super) mod tests {
     /// The lines that come of `writes`, before and after the zone ends.
     fn lines_of(name: &str, writes: &[&[u8]]) -> (Vec<String>, Vec<String>) {
         let sink = Arc::new(Captured::default());
-        let taken = || -> Vec<String> {
-            std::mem::take(&mut *sink.0.lock().expect("as above")).into_iter().map(|(_, line)| line).collect()
-        };
+        let taken = || -> Vec<String> { sink.take().into_iter().map(|(_, line)| line).collect() };
         let lines = Lines::new(name, Output::Stdout, sink.clone());
         writes.iter().for_each(|bytes| lines.write(bytes));
         let before = taken();

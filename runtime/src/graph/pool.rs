@@ -1,0 +1,306 @@
+//! The zones of one service on one worker, and the places for requests in them.
+//!
+//! A request gets a place in a zone that has room (`Lease`), the most recently used first, so that idle zones can go; else in a
+//! new zone; else it waits, and when too many wait it is turned away. A zone takes its last request after `requests_max`, a
+//! trap, or a request that did not finish in time; it goes when its last place is given back. Places of requests that will
+//! never finish do not hold a zone that is retired: it is killed when nothing else is in it.
+//! Nothing here leaves the worker's thread.
+
+use super::service::Service;
+use crate::abi::{Census, Zone};
+use crate::executor;
+use crate::executor::sync::{Full, Permit, Semaphore};
+use crate::host::HostData;
+use crate::host::wasi::http::{HttpCtx, Outbound};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the pool looks for places that were not given back in time, and for zones that idle.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a zone may be without a request before it goes, if there are others.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// All zones of a service on this worker.
+pub struct Pool {
+    service: Arc<Service>,
+    worker: usize,
+    outbound: Rc<dyn Outbound>,
+    zones: RefCell<Vec<Rc<Member>>>,
+    /// One permit per place that can exist.
+    places: Semaphore,
+    counters: Counters,
+}
+
+/// What happened so far, for tests and metrics.
+#[derive(Default)]
+pub struct Counters {
+    /// Zones made.
+    pub zones_made: Cell<u64>,
+    /// Zones that trapped.
+    pub zones_trapped: Cell<u64>,
+    /// Requests turned away.
+    pub refused: Cell<u64>,
+}
+
+/// A zone in the pool.
+struct Member {
+    zone: Zone,
+    /// Requests that have a place now.
+    active: Cell<usize>,
+    /// Of those, requests that are given up: nobody waits for them.
+    abandoned: Cell<usize>,
+    /// Requests so far.
+    taken: Cell<usize>,
+    retired: Cell<bool>,
+    idle_since: Cell<Instant>,
+    leases: RefCell<Vec<Weak<Place>>>,
+}
+
+/// A place in a zone. It is given back when the last clone goes: the guest's task and the response body each hold one.
+#[derive(Clone)]
+pub struct Lease(Rc<Place>);
+
+struct Place {
+    pool: Weak<Pool>,
+    member: Rc<Member>,
+    phase: Cell<Phase>,
+    _permit: Permit,
+}
+
+/// What a request is doing, as far as time limits go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The guest has not answered yet.
+    Handling { since: Instant },
+    /// The response body is on its way; how long that takes is the client's affair.
+    Streaming,
+    /// Everything is sent, or nobody wants it; the guest may finish.
+    Finishing { since: Instant },
+    /// It did not finish in time.
+    Abandoned,
+}
+
+impl Pool {
+    /// An empty pool; zones are made when requests come, and what their guests send leaves through `outbound`. Call on the
+    /// worker's thread.
+    pub fn new(service: Arc<Service>, worker: usize, outbound: Rc<dyn Outbound>) -> Rc<Pool> {
+        let config = &service.config;
+        let places = config.zones_max.get().saturating_mul(config.concurrent_max.get());
+        let pool = Rc::new(Pool {
+            places: Semaphore::new(places, config.queue_max),
+            zones: RefCell::default(),
+            counters: Counters::default(),
+            service,
+            worker,
+            outbound,
+        });
+        executor::spawn(sweep(Rc::downgrade(&pool)));
+        pool
+    }
+
+    /// What is served.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A place for a request; waits for one if there is room to wait.
+    ///
+    /// # Errors
+    /// When there is not; or when a zone cannot be made, with the reason.
+    pub async fn acquire(self: &Rc<Self>) -> Result<Lease, AcquireError> {
+        let permit = match self.places.try_acquire() {
+            Some(permit) => permit,
+            None => self.places.acquire().await.map_err(|Full| {
+                self.counters.refused.set(self.counters.refused.get() + 1);
+                AcquireError::Overloaded
+            })?,
+        };
+        let member = match self.with_room() {
+            Some(member) => member,
+            None => self.make().map_err(|error| AcquireError::Zone(format!("{error:#}")))?,
+        };
+        member.active.set(member.active.get() + 1);
+        member.taken.set(member.taken.get() + 1);
+        if member.taken.get() >= self.service.config.requests_max.get() {
+            member.retired.set(true);
+        }
+        let phase = Cell::new(Phase::Handling { since: executor::now() });
+        let place = Rc::new(Place { pool: Rc::downgrade(self), member: member.clone(), phase, _permit: permit });
+        let mut leases = member.leases.borrow_mut();
+        if leases.len() > 2 * self.service.config.concurrent_max.get() {
+            leases.retain(|lease| lease.strong_count() > 0);
+        }
+        leases.push(Rc::downgrade(&place));
+        drop(leases);
+        Ok(Lease(place))
+    }
+
+    /// The zone at the end of the list was used last. One that is in the middle of a slice may be for long.
+    fn with_room(&self) -> Option<Rc<Member>> {
+        let max = self.service.config.concurrent_max.get();
+        let has_room = |member: &&Rc<Member>| {
+            !member.retired.get() && member.active.get() < max && member.zone.poison().is_none() && !member.zone.is_busy()
+        };
+        self.zones.borrow().iter().rev().find(has_room).cloned()
+    }
+
+    fn make(&self) -> crate::abi::Result<Rc<Member>> {
+        let number = self.counters.zones_made.get() + 1;
+        self.counters.zones_made.set(number);
+        let name = format!("{}#{}.{number}", self.service.name, self.worker);
+        let wasi = self.service.config.wasi.build(name);
+        let host = HostData { wasi, http: HttpCtx::new(self.outbound.clone()) };
+        let zone = Zone::new(&self.service.component, self.service.config.limits(), Rc::new(host))?;
+        executor::spawn(zone.drive());
+        let member = Rc::new(Member {
+            zone,
+            active: Cell::new(0),
+            abandoned: Cell::new(0),
+            taken: Cell::new(0),
+            retired: Cell::new(false),
+            idle_since: Cell::new(executor::now()),
+            leases: RefCell::default(),
+        });
+        self.zones.borrow_mut().push(member.clone());
+        Ok(member)
+    }
+
+    fn remove(&self, member: &Rc<Member>) {
+        self.zones.borrow_mut().retain(|known| !Rc::ptr_eq(known, member));
+    }
+
+    /// Gives up requests that take too long, and lets idle zones go.
+    fn sweep(&self, now: Instant) {
+        let timeout = self.service.config.timeout;
+        let zones = self.zones.borrow().clone();
+        for member in &zones {
+            let late: Vec<_> = member.leases.borrow().iter().filter_map(Weak::upgrade).filter(|place| place.is_late(now, timeout)).collect();
+            late.into_iter().for_each(|place| Lease(place).abandon());
+            let idle = member.active.get() == 0 && now.duration_since(member.idle_since.get()) >= IDLE;
+            if idle && self.zones.borrow().len() > 1 {
+                self.remove(member);
+            }
+        }
+    }
+
+    /// Ends all zones: requests that are still in them fail.
+    pub fn kill_all(&self) {
+        let zones = std::mem::take(&mut *self.zones.borrow_mut());
+        zones.iter().for_each(|member| member.zone.kill("the server stops"));
+    }
+
+    /// Number of zones, requests in them, and what is alive in those that rest.
+    pub fn census(&self) -> (usize, usize, Vec<Census>) {
+        let zones = self.zones.borrow();
+        let active = zones.iter().map(|member| member.active.get()).sum();
+        (zones.len(), active, zones.iter().filter_map(|member| member.zone.census()).collect())
+    }
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AcquireError {
+    /// Too many wait already.
+    #[error("too many requests wait")]
+    Overloaded,
+    /// A zone could not be made.
+    #[error("cannot make a zone: {0}")]
+    Zone(String),
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        executor::sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.sweep(executor::now());
+    }
+}
+
+impl Lease {
+    /// The zone in which the place is.
+    pub fn zone(&self) -> &Zone {
+        &self.0.member.zone
+    }
+
+    /// The response has begun.
+    pub fn streaming(&self) {
+        self.0.advance(Phase::Streaming);
+    }
+
+    /// Nobody waits for the guest any more: the response is sent, or the client is gone.
+    pub fn finishing(&self) {
+        self.0.advance(Phase::Finishing { since: executor::now() });
+    }
+
+    /// The guest did not finish in time: its zone takes no more requests, and goes when only such requests are left in it.
+    ///
+    /// A guest that is running is stopped: it would hold its neighbours in the zone as well.
+    pub fn abandon(&self) {
+        let place = &self.0;
+        if place.phase.replace(Phase::Abandoned) == Phase::Abandoned {
+            return;
+        }
+        let member = &place.member;
+        member.retired.set(true);
+        member.abandoned.set(member.abandoned.get() + 1);
+        if member.zone.is_busy() {
+            member.zone.kill("a guest did not answer in time and was still running");
+        }
+        member.settle();
+    }
+}
+
+impl Member {
+    /// A retired zone in which nothing of use is left goes.
+    fn settle(self: &Rc<Self>) {
+        if self.retired.get() && self.abandoned.get() > 0 && self.active.get() == self.abandoned.get() {
+            self.zone.kill("its requests did not finish in time");
+        }
+    }
+}
+
+impl Place {
+    fn advance(&self, phase: Phase) {
+        if self.phase.get() != Phase::Abandoned {
+            self.phase.set(phase);
+        }
+    }
+
+    fn is_late(&self, now: Instant, timeout: Duration) -> bool {
+        match self.phase.get() {
+            Phase::Handling { since } | Phase::Finishing { since } => now.duration_since(since) > timeout,
+            Phase::Streaming | Phase::Abandoned => false,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let member = &self.member;
+        member.active.set(member.active.get() - 1);
+        if self.phase.get() == Phase::Abandoned {
+            member.abandoned.set(member.abandoned.get() - 1);
+        }
+        member.idle_since.set(executor::now());
+        let trapped = member.zone.poison().is_some();
+        if trapped {
+            member.retired.set(true);
+        }
+        member.settle();
+        let Some(pool) = self.pool.upgrade() else { return };
+        if member.retired.get() && member.active.get() == 0 {
+            if trapped {
+                pool.counters.zones_trapped.set(pool.counters.zones_trapped.get() + 1);
+            }
+            pool.remove(member);
+        }
+    }
+}

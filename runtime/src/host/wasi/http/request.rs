@@ -1,0 +1,280 @@
+//! The resource `request`.
+
+use super::bindings::wasi::http::types::{Method as WitMethod, Scheme as WitScheme};
+use super::body::Body;
+use super::fields::strip_hop_by_hop;
+use super::{ErrorCode, Fields, HostBody, Message, OutgoingBody, RequestOptions, Timeouts};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A request: one that the server received, or one that a guest made.
+pub struct Request {
+    pub(super) head: RefCell<Head>,
+    pub(super) headers: Rc<Fields>,
+    pub(super) options: Option<Rc<RequestOptions>>,
+    /// `None` once it was consumed or sent.
+    body: RefCell<Option<Body>>,
+}
+
+/// What a guest can change.
+pub(super) struct Head {
+    pub method: Method,
+    pub scheme: Option<Scheme>,
+    pub authority: Option<Authority>,
+    pub path_with_query: Option<PathAndQuery>,
+}
+
+/// What a connection says of the requests on it.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// For requests that do not say whom they mean (HTTP/1.0): our own address.
+    pub authority: Authority,
+}
+
+/// A request that is not handed to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// RFC 9112, 3.2
+    #[error("the request has no valid `host`, or more than one")]
+    Host,
+    /// A tunnel, which `wasi:http` cannot express.
+    #[error("CONNECT is not supported")]
+    Connect,
+}
+
+impl BadRequest {
+    /// What the client gets.
+    pub fn status(self) -> StatusCode {
+        match self {
+            BadRequest::Host => StatusCode::BAD_REQUEST,
+            BadRequest::Connect => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+}
+
+/// A request as it leaves a zone.
+pub struct OutgoingRequest {
+    /// As the guest set it.
+    pub scheme: Option<Scheme>,
+    /// As the guest set it.
+    pub authority: Option<Authority>,
+    /// Method, path and query (in origin form), headers without `host`, body.
+    pub head: http::Request<OutgoingBody>,
+    /// As the guest set them.
+    pub timeouts: Timeouts,
+}
+
+impl Request {
+    /// A request that came on a connection. Fields of the connection are taken away; `host` becomes the authority.
+    ///
+    /// # Errors
+    /// When it is not clear whom it is for, or it asks for a tunnel.
+    pub fn from_hyper(
+        mut parts: http::request::Parts,
+        body: Option<HostBody>,
+        origin: &Origin,
+    ) -> Result<Request, BadRequest> {
+        if parts.method == Method::CONNECT {
+            return Err(BadRequest::Connect);
+        }
+        let authority = authority(&mut parts, origin)?;
+        strip_hop_by_hop(&mut parts.headers);
+        let head = Head {
+            method: parts.method,
+            scheme: Some(origin.scheme.clone()),
+            authority: Some(authority),
+            path_with_query: parts.uri.into_parts().path_and_query,
+        };
+        Ok(Request {
+            head: RefCell::new(head),
+            headers: Rc::new(Fields::received(parts.headers)),
+            options: None,
+            body: RefCell::new(Some(Body::received(Message::Request, body))),
+        })
+    }
+
+    pub(super) fn made(headers: Rc<Fields>, options: Option<Rc<RequestOptions>>, body: Body) -> Request {
+        headers.freeze();
+        if let Some(options) = &options {
+            options.freeze();
+        }
+        let head = Head { method: Method::GET, scheme: None, authority: None, path_with_query: None };
+        Request { head: RefCell::new(head), headers, options, body: RefCell::new(Some(body)) }
+    }
+
+    /// The request on its way out of the process.
+    ///
+    /// # Errors
+    /// When it cannot be sent as it is. The guest that made it learns it too.
+    pub fn into_outgoing(self: Rc<Self>) -> Result<OutgoingRequest, ErrorCode> {
+        let body = self.take_body();
+        let timeouts = self.options.as_ref().map(|options| options.timeouts()).unwrap_or_default();
+        let (head, mut headers) = match Rc::try_unwrap(self) {
+            Ok(request) => (request.head.into_inner(), request.headers.into_map()),
+            Err(shared) => (shared.head.borrow().copy(), shared.headers.map().clone()),
+        };
+        let mut body = body.send(&mut headers, false)?;
+        let uri = match (head.method == Method::CONNECT, origin_form(&head)) {
+            (true, _) => Err(ErrorCode::HttpRequestMethodInvalid),
+            (false, uri) => uri,
+        };
+        let uri = match uri {
+            Ok(uri) => uri,
+            Err(error) => {
+                body.fail(error.clone());
+                return Err(error);
+            }
+        };
+        let mut request = http::Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(OutgoingRequest { scheme: head.scheme, authority: head.authority, head: request, timeouts })
+    }
+
+    /// Handles are moved when a message is consumed or sent, so it happens once.
+    pub(super) fn take_body(&self) -> Body {
+        self.body.take().expect("a message is consumed or sent once")
+    }
+}
+
+impl Head {
+    fn copy(&self) -> Head {
+        Head {
+            method: self.method.clone(),
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            path_with_query: self.path_with_query.clone(),
+        }
+    }
+
+    pub fn set_method(&mut self, method: WitMethod) -> Result<(), ()> {
+        self.method = match method {
+            WitMethod::Get => Method::GET,
+            WitMethod::Head => Method::HEAD,
+            WitMethod::Post => Method::POST,
+            WitMethod::Put => Method::PUT,
+            WitMethod::Delete => Method::DELETE,
+            WitMethod::Connect => Method::CONNECT,
+            WitMethod::Options => Method::OPTIONS,
+            WitMethod::Trace => Method::TRACE,
+            WitMethod::Patch => Method::PATCH,
+            WitMethod::Other(name) => Method::from_bytes(name.as_bytes()).map_err(drop)?,
+        };
+        Ok(())
+    }
+
+    pub fn method(&self) -> WitMethod {
+        match self.method {
+            Method::GET => WitMethod::Get,
+            Method::HEAD => WitMethod::Head,
+            Method::POST => WitMethod::Post,
+            Method::PUT => WitMethod::Put,
+            Method::DELETE => WitMethod::Delete,
+            Method::CONNECT => WitMethod::Connect,
+            Method::OPTIONS => WitMethod::Options,
+            Method::TRACE => WitMethod::Trace,
+            Method::PATCH => WitMethod::Patch,
+            ref other => WitMethod::Other(other.as_str().to_string()),
+        }
+    }
+
+    /// With an authority, a path is empty or begins with a slash (RFC 3986, 3.3); `*` is for OPTIONS (RFC 9110, 7.1).
+    pub fn set_path_with_query(&mut self, path: Option<String>) -> Result<(), ()> {
+        let path = match path {
+            None => None,
+            Some(path) => {
+                let begins = path.is_empty() || path.starts_with(['/', '?']) || path == "*";
+                // The parser cuts a fragment off without a word.
+                if !begins || path.contains('#') {
+                    return Err(());
+                }
+                Some(PathAndQuery::try_from(path).map_err(drop)?)
+            }
+        };
+        self.path_with_query = path;
+        Ok(())
+    }
+
+    pub fn set_scheme(&mut self, scheme: Option<WitScheme>) -> Result<(), ()> {
+        self.scheme = match scheme {
+            None => None,
+            Some(WitScheme::Http) => Some(Scheme::HTTP),
+            Some(WitScheme::Https) => Some(Scheme::HTTPS),
+            Some(WitScheme::Other(name)) => Some(Scheme::try_from(name.as_str()).map_err(drop)?),
+        };
+        Ok(())
+    }
+
+    pub fn scheme(&self) -> Option<WitScheme> {
+        self.scheme.as_ref().map(|scheme| match scheme.as_str() {
+            "http" => WitScheme::Http,
+            "https" => WitScheme::Https,
+            other => WitScheme::Other(other.to_string()),
+        })
+    }
+
+    pub fn set_authority(&mut self, authority: Option<String>) -> Result<(), ()> {
+        self.authority = match authority {
+            None => None,
+            Some(authority) => Some(parse_authority(authority.as_bytes()).ok_or(())?),
+        };
+        Ok(())
+    }
+}
+
+/// An authority whose port, if it has one, is a port.
+fn parse_authority(bytes: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(bytes).ok()?;
+    let behind_host = authority.as_str().rsplit('@').next()?.strip_prefix(authority.host())?;
+    let port_is_one = behind_host.is_empty() || authority.port_u16().is_some();
+    port_is_one.then_some(authority)
+}
+
+/// Whom a received request is for (RFC 9112, 3.2 and 3.3; RFC 9113, 8.3.1).
+fn authority(parts: &mut http::request::Parts, origin: &Origin) -> Result<Authority, BadRequest> {
+    let host = host(&mut parts.headers)?;
+    if let Some(target) = parts.uri.authority() {
+        return parse_authority(target.as_str().as_bytes()).ok_or(BadRequest::Host);
+    }
+    match host {
+        Some(host) => Ok(host),
+        None if parts.version == http::Version::HTTP_11 => Err(BadRequest::Host),
+        None => Ok(origin.authority.clone()),
+    }
+}
+
+fn host(headers: &mut HeaderMap) -> Result<Option<Authority>, BadRequest> {
+    let header::Entry::Occupied(entry) = headers.entry(header::HOST) else { return Ok(None) };
+    let (_, mut values) = entry.remove_entry_mult();
+    match (values.next(), values.next()) {
+        (Some(one), None) => match parse_authority(one.as_bytes()) {
+            Some(host) if !host.as_str().contains('@') => Ok(Some(host)),
+            _ => Err(BadRequest::Host),
+        },
+        _ => Err(BadRequest::Host),
+    }
+}
+
+/// Path and query as a request line has them (RFC 9112, 3.2.1 and 3.2.4).
+fn origin_form(head: &Head) -> Result<Uri, ErrorCode> {
+    let Some(path) = &head.path_with_query else { return Ok(Uri::from_static("/")) };
+    let asterisk = path.as_str() == "*";
+    if asterisk && head.method != Method::OPTIONS {
+        return Err(ErrorCode::HttpRequestUriInvalid);
+    }
+    let path = match path.as_str().starts_with('?') {
+        true => PathAndQuery::try_from(format!("/{path}")).map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
+        false => path.clone(),
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_err(|_| ErrorCode::HttpRequestUriInvalid)
+}
+
+#[cfg(test)]
+mod tests;

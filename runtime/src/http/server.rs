@@ -1,0 +1,295 @@
+//! The server: connections in, requests to the pool, responses out.
+//!
+//! Each worker has a listener of its own on the shared address and serves what it accepts; a connection never changes its
+//! thread. hyper speaks HTTP/1.1 (keep-alive, pipelining) and HTTP/2 (prior knowledge). A request gets a place in a zone, is
+//! called there, and its place is given back when the guest's task and the response body have both ended.
+//! Knows nothing of components: what is called is `wasi:http/handler.handle`.
+
+use crate::abi::CallError;
+use crate::executor::net::{BindOptions, TcpListener, TcpStream};
+use crate::executor::sync::{Notify, Semaphore};
+use crate::executor::{self, HyperExecutor, HyperTimer, Phase, Shutdown};
+use crate::graph::{AcquireError, Lease, Pool, Service};
+use crate::host::value::Own;
+use crate::host::wasi::http::{ErrorCode, HostBody, Message, Origin, OutgoingBody, Request, Response, status_of};
+use crate::http::client::{Client, OutboundConfig};
+use anyhow::Context;
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::server::conn::auto;
+use socket2::{Domain, Socket, Type};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Connections of one worker. Beyond, the kernel keeps them waiting.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How one process serves.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Where to listen. The port is not 0: `reserve` has found one.
+    pub addr: SocketAddr,
+    /// How long requests in flight may take to finish once the phase is `Draining`.
+    pub drain: Duration,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// What guests may send, and where.
+    pub outbound: OutboundConfig,
+}
+
+/// An address that this process has, and that its workers can listen on too.
+pub struct Reserved {
+    addr: SocketAddr,
+    /// Bound, but not listening: connections only go to the workers.
+    _socket: Socket,
+}
+
+impl Reserved {
+    /// The address, with the port that the system chose if 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// How long an address may be in use by a process that has just ended.
+const RESERVE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Takes hold of `addr`, so that it is known to be free before anything starts.
+///
+/// # Errors
+/// When the address is in use, or may not be used.
+pub fn reserve(addr: SocketAddr) -> io::Result<Reserved> {
+    let until = Instant::now() + RESERVE_TIMEOUT;
+    loop {
+        // Workers share the address among themselves, which would share it with another server too: ask alone first.
+        match bind(addr, false).and_then(|alone| {
+            drop(alone);
+            bind(addr, true)
+        }) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error),
+            Ok(socket) => {
+                let addr = socket.local_addr()?.as_socket().expect("bound to an internet address");
+                return Ok(Reserved { addr, _socket: socket });
+            }
+        }
+    }
+}
+
+fn bind(addr: SocketAddr, share: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&addr.into())?;
+    if !share {
+        // Only listening tells whether somebody else listens: binding alone is allowed beside it.
+        socket.listen(1)?;
+    }
+    Ok(socket)
+}
+
+/// Serves on this worker until the shutdown reaches its end.
+///
+/// # Errors
+/// When the worker cannot listen.
+pub async fn run(worker: usize, service: Arc<Service>, config: ServerConfig) -> anyhow::Result<()> {
+    let options = BindOptions { reuse_port: true, ..BindOptions::default() };
+    let listener = TcpListener::bind(config.addr, options).await.with_context(|| format!("cannot listen on {}", config.addr))?;
+    let server = Rc::new(Server {
+        pool: Pool::new(service, worker, Rc::new(Client::new(config.outbound))),
+        shutdown: config.shutdown.clone(),
+        connections: Semaphore::new(CONNECTIONS_MAX, 1),
+        open: Cell::new(0),
+        closed: Notify::new(),
+    });
+    server.clone().accept(listener).await;
+    server.drain(config.drain).await;
+    server.pool.kill_all();
+    Ok(())
+}
+
+struct Server {
+    pool: Rc<Pool>,
+    shutdown: Shutdown,
+    connections: Semaphore,
+    /// Connections that are open, and who waits for the last to close.
+    open: Cell<usize>,
+    closed: Notify,
+}
+
+impl Server {
+    /// Accepts until it is time to stop; then new connections are refused.
+    async fn accept(self: Rc<Self>, mut listener: TcpListener) {
+        loop {
+            // At most one waits for a permit: this loop.
+            let Ok(permit) = self.connections.acquire().await else { unreachable!("one place to wait is enough for one") };
+            let accepted = {
+                let accept = pin!(listener.accept());
+                let stop = pin!(self.shutdown.reached(Phase::Draining));
+                match futures::future::select(accept, stop).await {
+                    futures::future::Either::Left((accepted, _)) => accepted,
+                    futures::future::Either::Right(_) => break,
+                }
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let server = self.clone();
+                    self.open.set(self.open.get() + 1);
+                    executor::spawn(async move {
+                        server.serve(stream, peer).await;
+                        drop(permit);
+                        server.open.set(server.open.get() - 1);
+                        server.closed.notify_waiters();
+                    });
+                }
+                Err(error) => {
+                    tracing::error!("the listener has failed: {error}");
+                    self.shutdown.advance(Phase::Stopping);
+                    break;
+                }
+            }
+        }
+        listener.close().await;
+    }
+
+    /// Waits for open connections to finish what they have begun.
+    async fn drain(&self, drain: Duration) {
+        let all_closed = async {
+            while self.open.get() > 0 {
+                self.closed.notified().await;
+            }
+        };
+        let stopped = pin!(self.shutdown.reached(Phase::Stopping));
+        let finished = pin!(executor::timeout(drain, all_closed));
+        futures::future::select(finished, stopped).await;
+        if self.open.get() > 0 {
+            tracing::warn!("{} connections are cut: their requests did not finish in time", self.open.get());
+        }
+    }
+
+    async fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let origin = match stream.local_addr() {
+            Ok(local) => origin_of(local),
+            Err(error) => return tracing::debug!("{peer}: {error}"),
+        };
+        let origin = Rc::new(origin);
+        let service = service_fn(move |request| {
+            let (server, origin) = (self.clone(), origin.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, &origin).await) }
+        });
+        let mut builder = auto::Builder::new(HyperExecutor);
+        builder.http1().timer(HyperTimer).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
+        builder.http2().timer(HyperTimer).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(1024);
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let mut stop = pin!(self.shutdown.reached(Phase::Draining));
+        let finished = match futures::future::select(connection.as_mut(), stop.as_mut()).await {
+            futures::future::Either::Left((finished, _)) => finished,
+            futures::future::Either::Right(((), _)) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = finished {
+            tracing::debug!("{peer}: {error}");
+        }
+    }
+
+    /// One request: it always gets an answer.
+    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin) -> hyper::Response<OutgoingBody> {
+        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
+        let request = match Request::from_hyper(parts, HostBody::hyper(body, Message::Request), origin) {
+            Ok(request) => request,
+            Err(bad) => return plain(bad.status(), &bad.to_string()),
+        };
+        let lease = match self.pool.acquire().await {
+            Ok(lease) => Guard(lease),
+            Err(AcquireError::Overloaded) => return overloaded(),
+            Err(AcquireError::Zone(error)) => {
+                tracing::error!("{error}");
+                return plain(StatusCode::SERVICE_UNAVAILABLE, "the service cannot start another instance");
+            }
+        };
+        match self.call(request, &lease.0).await {
+            Ok(response) => self.send(response, &method, lease).await,
+            Err(response) => response,
+        }
+    }
+
+    /// Calls the handler; an answer of ours if it has none.
+    async fn call(&self, request: Request, lease: &Lease) -> Result<Own<Response>, hyper::Response<OutgoingBody>> {
+        let service = self.pool.service();
+        let call = lease.zone().call_guarded(service.handle, (Own::new(request),), lease.clone());
+        match executor::timeout(service.config.timeout, call).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(code))) => Err(failed(&code)),
+            Ok(Err(CallError::Trap(reason))) => {
+                tracing::error!("{}: {reason}", service.name);
+                Err(plain(StatusCode::BAD_GATEWAY, "the component failed"))
+            }
+            Ok(Err(CallError::Cancelled)) => Err(plain(StatusCode::BAD_GATEWAY, "the component gave no answer")),
+            Err(_) => {
+                lease.abandon();
+                Err(plain(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time"))
+            }
+        }
+    }
+
+    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard) -> hyper::Response<OutgoingBody> {
+        let mut response = match response.0.into_hyper(method) {
+            Ok(response) => response,
+            Err(code) => return failed(&code),
+        };
+        lease.0.streaming();
+        if let Err(code) = response.body_mut().look_ahead().await {
+            return failed(&code);
+        }
+        response.body_mut().on_end(move |_| drop(lease));
+        response
+    }
+}
+
+/// Nobody waits for the guest any more when this goes: the response is sent, or the client has gone.
+struct Guard(Lease);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.finishing();
+    }
+}
+
+fn origin_of(local: SocketAddr) -> Origin {
+    let authority = local.to_string().parse().expect("an address is an authority");
+    Origin { scheme: http::uri::Scheme::HTTP, authority }
+}
+
+/// An answer that no guest made.
+fn plain(status: StatusCode, text: &str) -> hyper::Response<OutgoingBody> {
+    let mut response = hyper::Response::new(OutgoingBody::text(format!("{text}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn failed(code: &ErrorCode) -> hyper::Response<OutgoingBody> {
+    plain(status_of(code), &format!("the component answered with an error: {code:?}"))
+}
+
+fn overloaded() -> hyper::Response<OutgoingBody> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait; try again");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+

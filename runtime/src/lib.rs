@@ -12,3 +12,5 @@ pub mod graph;
 pub mod host;
 pub mod http;
 pub mod ring;
+
+pub use wasmtime::Engine;

@@ -5,13 +5,16 @@
 //! Everything that is read may have been made to harm, and realloc may answer anything: each range is checked where it is
 //! used. Knows nothing of what a stream's ends are doing.
 
+#[cfg(test)]
+mod tests;
+
+use super::Result;
 use super::cx::{LowerCx, Memories};
 use super::memory::GuestMemory;
 use super::state::State;
 use super::stream::Pending;
 use super::table::Kind;
 use super::transcode::{UTF16_TAG, transcode};
-use super::Result;
 use crate::component::plan::{Plan, TranscodeOp};
 use std::iter::zip;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
@@ -32,9 +35,9 @@ pub(crate) fn elements(mut store: StoreContextMut<'_, State>, from: &Pending, to
     let sides = Pair { from: Side::new(&compiled.plan, from)?, to: Side::new(&compiled.plan, to)? };
     store.refresh_memory(sides.from.memory);
     store.refresh_memory(sides.to.memory);
-    let left = 2 * store.data().limits.memory_bytes_max as u64;
-    let mut copy = Copy { store, types: &compiled.plan.types, sides, left };
-    copy.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at() as usize, to: to.at() as usize }, count)
+    let left = (store.data().limits.memory_bytes_max as u64).saturating_mul(2);
+    let mut walk = Walk { store, types: &compiled.plan.types, sides, left };
+    walk.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at() as usize, to: to.at() as usize }, count)
 }
 
 /// The same thing at the writer's and at the reader's.
@@ -61,12 +64,14 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(plan: &'a Plan, pending: &Pending) -> Result<Self> {
         let options = &plan.options[pending.options as usize];
-        let Some(memory) = options.memory() else { bail!("a stream operation with a payload needs the `memory` option") };
+        let Some(memory) = options.memory() else {
+            bail!("a stream operation with a payload needs the `memory` option")
+        };
         Ok(Side { options, instance: pending.instance, memory: memory.as_u32() })
     }
 }
 
-struct Copy<'a> {
+struct Walk<'a> {
     store: StoreContextMut<'a, State>,
     types: &'a ComponentTypes,
     sides: Pair<Side<'a>>,
@@ -103,15 +108,23 @@ fn case_payload(types: &ComponentTypes, ty: InterfaceType, case: usize) -> Optio
     match ty {
         InterfaceType::Variant(ty) => types[ty].cases[case],
         InterfaceType::Option(ty) => (case == 1).then_some(types[ty].ty),
-        InterfaceType::Result(ty) => if case == 0 { types[ty].ok } else { types[ty].err },
+        InterfaceType::Result(ty) => {
+            if case == 0 {
+                types[ty].ok
+            } else {
+                types[ty].err
+            }
+        }
         _ => None,
     }
 }
 
-impl<'a> Copy<'a> {
+impl Walk<'_> {
     /// `count` items, each one a record of these fields, side by side.
     fn items(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>, count: u32) -> Result<()> {
-        if let [field] = *fields.from && let Some(width) = number_width(field) {
+        if let [field] = *fields.from
+            && let Some(width) = number_width(field)
+        {
             return self.bytes(at, count as usize * width);
         }
         let size = self.record_abi(fields.from).size32 as usize;
@@ -155,7 +168,9 @@ impl<'a> Copy<'a> {
                 let fields = zip(&types[from].types, &types[to].types);
                 self.fields(fields.map(|(from, to)| Pair { from: *from, to: *to }), at)
             }
-            (Variant(_), Variant(_)) | (Enum(_), Enum(_)) | (Option(_), Option(_)) | (Result(_), Result(_)) => self.variant(ty, at),
+            (Variant(_), Variant(_)) | (Enum(_), Enum(_)) | (Option(_), Option(_)) | (Result(_), Result(_)) => {
+                self.variant(ty, at)
+            }
             (List(from), List(to)) => self.list(Pair { from: &[types[from].element], to: &[types[to].element] }, at),
             (Map(from), Map(to)) => {
                 let (from, to) = (&types[from], &types[to]);
@@ -190,7 +205,7 @@ impl<'a> Copy<'a> {
     fn flags(&mut self, at: Pair<usize>, count: usize) -> Result<()> {
         for byte in 0..CanonicalAbiInfo::flags(count).size32 as usize {
             let at = at.offset(byte);
-            let used = (count - 8 * byte).min(8) as u32;
+            let used = count.saturating_sub(8 * byte).min(8);
             let value = self.load(at.from, 1)?;
             self.store(at.to, 1, value & ((1 << used) - 1))?;
         }
@@ -237,7 +252,8 @@ impl<'a> Copy<'a> {
         let (from, to) = (self.sides.from.instance, self.sides.to.instance);
         let handle = match (ty.from, ty.to) {
             (Own(from_ty), Own(to_ty)) => {
-                let rt = |ty: wasmtime_environ::component::TypeResourceTableIndex| types[ty].unwrap_concrete_ty().as_u32();
+                let rt =
+                    |ty: wasmtime_environ::component::TypeResourceTableIndex| types[ty].unwrap_concrete_ty().as_u32();
                 state.transfer_own(from, rt(from_ty), handle, to, rt(to_ty))?
             }
             (Stream(from_ty), Stream(to_ty)) => {
@@ -289,7 +305,7 @@ impl Text {
 type Stored = (u32, u32);
 
 /// The guest sees each realloc, so the calls are those of the specification, also where one would do with fewer.
-impl<'a> Copy<'a> {
+impl Walk<'_> {
     /// `load_string`, `store_string`
     fn string(&mut self, at: Pair<usize>) -> Result<()> {
         let encoding = self.sides.from.options.string_encoding;
@@ -398,7 +414,7 @@ impl<'a> Copy<'a> {
 }
 
 /// Access to the two memories.
-impl<'a> Copy<'a> {
+impl Walk<'_> {
     /// `len` bytes as they are.
     fn bytes(&mut self, at: Pair<usize>, len: usize) -> Result<()> {
         let memories = &self.store.data().memories;
@@ -415,7 +431,9 @@ impl<'a> Copy<'a> {
 
     /// An unsigned number of `width` bytes, 4 at most.
     fn load(&self, at: usize, width: usize) -> Result<u32> {
-        let Some(bytes) = self.store.data().memory(self.sides.from.memory).get(at..at + width) else { return out_of_bounds() };
+        let Some(bytes) = self.store.data().memory(self.sides.from.memory).get(at..at + width) else {
+            return out_of_bounds();
+        };
         let mut value = [0; 4];
         value[..width].copy_from_slice(bytes);
         Ok(u32::from_le_bytes(value))

@@ -138,7 +138,6 @@ where
         entry.insert(HostCall {
             future: None,
             subtask: super::table::NONE,
-            instance,
             options: call.options_index,
             retptr: retptr.unwrap_or(0),
             results: call.results(),

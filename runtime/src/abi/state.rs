@@ -50,7 +50,6 @@ pub(crate) struct HostCall {
     pub future: Option<Pin<Box<dyn PendingCall>>>,
     /// The subtask that stands for it in the caller's table.
     pub subtask: u32,
-    pub instance: u32,
     pub options: u32,
     /// Where the caller wants the result.
     pub retptr: u32,

@@ -162,11 +162,6 @@ impl Table {
     pub fn len(&self) -> usize {
         self.used
     }
-
-    /// Indices and slots of all handles.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.kind != Kind::Free).map(|(index, slot)| (index as u32, slot))
-    }
 }
 
 #[cold]

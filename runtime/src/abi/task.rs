@@ -536,30 +536,6 @@ impl State {
         Ok(task)
     }
 
-    /// The host wants task `task` of its own call cancelled (`Task.request_cancellation`).
-    pub(crate) fn cancel_from_host(&mut self, task: u32) {
-        let Some(entry) = self.tasks.get_mut(task as usize) else { return };
-        if entry.cancel != Cancel::No {
-            return;
-        }
-        match entry.run {
-            Run::Entering(..) => {
-                let instance = entry.instance;
-                self.leave_gate(instance, task);
-                let task = self.tasks.remove(task as usize);
-                if let Caller::Host(mut caller) = task.caller {
-                    caller.end(None);
-                    caller.exited();
-                }
-            }
-            Run::Active => entry.cancel = Cancel::Pending,
-            Run::Yielding | Run::Waiting { .. } => {
-                entry.cancel = Cancel::Pending;
-                self.make_ready(task);
-            }
-        }
-    }
-
     /// The zone is dead: everybody who waits for it learns why.
     pub(crate) fn kill_all(&mut self, reason: &std::rc::Rc<str>) {
         self.poison = Some(reason.clone());
@@ -573,6 +549,8 @@ impl State {
             if let Some(read) = &mut stream.read {
                 read.wake();
             }
+            // What the host still had to give is given up: it may be somebody's upload.
+            stream.source = None;
         }
         self.ready.clear();
         self.host_calls.clear();

@@ -23,7 +23,14 @@ pub(crate) const UTF16_TAG: u32 = 1 << 31;
 /// `args` are the source's address and code units and the destination's address; passes that may end early, or go on after
 /// one that did, get two more. `results` takes as many values as the pass has: code units (`run` says which).
 /// The memories' lengths must be fresh. Traps if a range is out of bounds, the ranges overlap, or the text is malformed.
-pub(crate) fn transcode(state: &mut State, op: TranscodeOp, from: u32, to: u32, args: &[u64], results: &mut [u64]) -> Result<()> {
+pub(crate) fn transcode(
+    state: &mut State,
+    op: TranscodeOp,
+    from: u32,
+    to: u32,
+    args: &[u64],
+    results: &mut [u64],
+) -> Result<()> {
     let operands = Operands::new(op, args);
     let (src, dst) = two(&mut state.memories, (from, operands.src), (to, operands.dst))?;
     for (result, value) in zip(results, run(op, src, dst, operands.last)?) {
@@ -84,7 +91,9 @@ fn run(op: TranscodeOp, src: &[u8], dst: &mut [u8], last: usize) -> Result<[usiz
         Utf16ToLatin1 => Ok(units_to_bytes(units(src), 0xff, dst)),
         Latin1ToUtf8 if last != 0 => Ok(units_to_bytes(src.iter().map(|byte| u16::from(*byte)), 0x7f, dst)),
         Utf16ToUtf8 if last != 0 => Ok(units_to_bytes(units(src), 0x7f, dst)),
-        Latin1ToUtf8 => chars_to_utf8(src.iter().map(|byte| Ok(char::from(*byte))), dst).map(|written| [src.len(), written]),
+        Latin1ToUtf8 => {
+            chars_to_utf8(src.iter().map(|byte| Ok(char::from(*byte))), dst).map(|written| [src.len(), written])
+        }
         Utf16ToUtf8 => chars_to_utf8(chars(src), dst).map(|written| [src.len() / 2, written]),
     }
 }
@@ -232,7 +241,9 @@ fn two(
         let bytes = memory.map_or(&mut [][..], GuestMemory::bytes_mut);
         return disjoint(bytes, src, dst);
     }
-    let Ok([Some(from), Some(to)]) = memories.get_disjoint_mut([from, to]) else { bail!("transcoding needs two memories") };
+    let Ok([Some(from), Some(to)]) = memories.get_disjoint_mut([from, to]) else {
+        bail!("transcoding needs two memories")
+    };
     match (from.bytes().get(src), to.bytes_mut().get_mut(dst)) {
         (Some(src), Some(dst)) => Ok((src, dst)),
         _ => out_of_bounds(),

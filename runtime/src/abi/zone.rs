@@ -10,6 +10,7 @@ use super::state::{Census, Limits, State};
 use super::task::HostCaller;
 use super::wake::Wakes;
 use super::{Component, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, host_end, instantiate};
+use crate::executor;
 use crate::host::value::{Lift, Lower, lift_result, lower_params};
 use std::any::Any;
 use std::cell::RefCell;
@@ -165,11 +166,12 @@ impl Zone {
         while more {
             self.0.control.on_fiber.store(true, Ordering::Relaxed);
             self.0.control.slices.store(0, Ordering::Relaxed);
-            let result = self.0.pump.call_async(&mut *store, ()).await;
+            let result = slices(self.0.pump.call_async(&mut *store, ())).await;
             self.0.control.on_fiber.store(false, Ordering::Relaxed);
             more = self.finish(&mut store, result);
             if more {
-                yield_now().await;
+                executor::end_turn();
+                executor::yield_now().await;
             }
         }
         drop(store);
@@ -325,17 +327,17 @@ impl Drop for Inner {
     }
 }
 
-async fn yield_now() {
-    let mut yielded = false;
+/// Runs an entry, slice by slice. After each, everybody else on this thread gets a turn, I/O first.
+async fn slices<T>(entry: impl Future<Output = T>) -> T {
+    let mut entry = std::pin::pin!(entry);
     poll_fn(|task| {
-        if yielded {
-            return Poll::Ready(());
+        let entry = entry.as_mut().poll(task);
+        if entry.is_pending() {
+            executor::end_turn();
         }
-        yielded = true;
-        task.waker().wake_by_ref();
-        Poll::Pending
+        entry
     })
-    .await;
+    .await
 }
 
 /// A pump for a store whose instantiation has failed; it is dropped without being called.

@@ -10,7 +10,7 @@ use crate::executor::{Executor, Phase, Shutdown};
 use crate::graph::{Service, ServiceConfig};
 use crate::host::wasi::WasiCtxBuilder;
 use crate::http::client::{OutboundConfig, Rule};
-use crate::http::server::{self, ServerConfig};
+use crate::http::server::{self, Server, ServerConfig};
 use crate::ring::{self, IoMode};
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -101,6 +101,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        raise_file_limit();
         let choice = ring::probe(self.io).map_err(|error| Failure::Input(error.into()))?;
         tracing::info!("I/O by {choice}");
         let engine = component::engine().map_err(Failure::Run)?;
@@ -147,11 +148,21 @@ impl Serve {
         let mut workers = WorkerConfig::new(count, choice.clone());
         workers.shutdown = shutdown.clone();
         let left = Arc::new(AtomicUsize::new(count.get()));
+        let (listening, listens) = std::sync::mpsc::channel();
         let start = move |worker| {
-            let (service, server, left) = (service.clone(), server.clone(), left.clone());
+            let (service, server, left, listening) = (service.clone(), server.clone(), left.clone(), listening.clone());
             async move {
                 let shutdown = server.shutdown.clone();
-                let result = server::run(worker, service, server).await;
+                let result = match Server::listen(worker, service, server).await {
+                    Ok(server) => {
+                        // Nobody waits for it only when another worker has failed.
+                        let _ = listening.send(());
+                        drop(listening);
+                        server.run().await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
                 // The last one out, or one that cannot work, ends the process.
                 if left.fetch_sub(1, Ordering::AcqRel) == 1 || result.is_err() {
                     shutdown.advance(Phase::Stopping);
@@ -160,7 +171,9 @@ impl Serve {
             }
         };
         let workers = Workers::start(workers, start).context("cannot start the workers")?;
-        eprintln!("serving {} on http://{} with {count} workers", self.chain_name(), addr.addr());
+        if listens.iter().take(count.get()).count() == count.get() {
+            eprintln!("serving {} on http://{} with {count} workers", self.chain_name(), addr.addr());
+        }
         let signals = Executor::new(&choice).context("cannot wait for signals")?;
         signals.block_on(wait_for_stop(&shutdown, self.drain))?;
         drop(addr);
@@ -173,6 +186,17 @@ impl Serve {
 
     fn chain_name(&self) -> String {
         self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" -> ")
+    }
+}
+
+/// Each connection is a file; the soft limit is made for programs that use few.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!("cannot raise the number of open files beyond {current:?}: {error}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! One file per chain, named by a hash of everything that its content depends on. An entry that is damaged, cut short, somebody
 //! else's or unreadable is a miss, and the next `put` replaces it; neither reading nor writing ever fails the caller.
 //! What is read here becomes machine code, so `read_trusted` is strict about who may have written it.
+#![expect(unsafe_code, reason = "maps compiled code that only we can have written, and asks who we are")]
 
 use super::Parts;
 use super::compose::Link;

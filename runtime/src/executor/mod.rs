@@ -109,6 +109,8 @@ struct Core {
     steps: Cell<u32>,
     /// The executor is being dropped: tasks that are spawned now end at once.
     closing: Cell<bool>,
+    /// See [`end_turn`].
+    turn_over: Cell<bool>,
     polls: Cell<u64>,
     turns: Cell<u64>,
 }
@@ -182,6 +184,7 @@ impl Executor {
             fired: Cell::default(),
             steps: Cell::new(STEPS_PER_POLL),
             closing: Cell::new(false),
+            turn_over: Cell::new(false),
             polls: Cell::new(0),
             turns: Cell::new(0),
         };
@@ -216,6 +219,9 @@ impl Executor {
                         }
                     }
                     Some(header) => core.run(header),
+                }
+                if core.turn_over.take() {
+                    break;
                 }
             }
             core.turn();
@@ -361,7 +367,7 @@ impl Core {
 /// Destroys a task's future. A destructor that panics ends with a line in the log, not with the thread.
 fn drop_body(body: Option<Body>) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(body))) {
-        tracing::error!(message = task::panic_message(&*panic), "a task's destructor panicked");
+        tracing::error!(panic = task::panic_message(&*panic), "a task's destructor panicked");
     }
 }
 
@@ -400,6 +406,11 @@ pub fn ring() -> Ring {
 /// The time, as timers see it.
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// The task that runs has taken long: the ring, timers and other threads' wake-ups are looked at before the next one runs.
+pub fn end_turn() {
+    let _ = with_current(|core| core.turn_over.set(true));
 }
 
 /// Lets all tasks that are runnable now go first.

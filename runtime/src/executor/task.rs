@@ -190,7 +190,7 @@ impl<F: Future> Future for Tracked<F> {
                 Poll::Ready(())
             }
             Err(payload) => {
-                tracing::error!(message = panic_message(&*payload), "a task panicked");
+                tracing::error!(panic = panic_message(&*payload), "a task panicked");
                 this.reporter.report(Err(JoinError::Panicked(Panic(payload))));
                 Poll::Ready(())
             }

@@ -209,7 +209,7 @@ fn run<F: Future>(
     let main = async { init(worker).await };
     catch_unwind(AssertUnwindSafe(|| executor.block_on(main))).map_err(|payload| {
         let message = panic_message(&*payload).to_owned();
-        tracing::error!(worker, message, "a worker panicked; stopping the others");
+        tracing::error!(worker, panic = message, "a worker panicked; stopping the others");
         config.shutdown.advance(Phase::Stopping);
         message
     })

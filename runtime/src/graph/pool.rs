@@ -184,8 +184,9 @@ impl Pool {
         for member in &zones {
             let late: Vec<_> = member.leases.borrow().iter().filter_map(Weak::upgrade).filter(|place| place.is_late(now, timeout)).collect();
             late.into_iter().for_each(|place| Lease(place).abandon());
-            let idle = member.active.get() == 0 && now.duration_since(member.idle_since.get()) >= IDLE;
-            if idle && self.zones.borrow().len() > 1 {
+            let unused = member.active.get() == 0;
+            let idle = now.duration_since(member.idle_since.get()) >= IDLE && self.zones.borrow().len() > 1;
+            if unused && (idle || member.zone.poison().is_some()) {
                 self.remove(member);
             }
         }

@@ -31,8 +31,8 @@ use rustls::pki_types::CertificateDer;
 
 use crate::executor::{JoinHandle, Sleep, now, sleep, sleep_until, spawn};
 use crate::host::wasi::http::{
-    ErrorCode, HostBody, Message, Outbound, OutgoingBody, OutgoingRequest, Response, Sent, Timeouts,
-    Upload, hyper_error,
+    ErrorCode, HostBody, Message, Outbound, OutgoingBody, OutgoingRequest, Response, Sent, Timeouts, Upload,
+    hyper_error,
 };
 use crate::http::tls::{self, TlsConfig};
 use connect::Target;
@@ -142,11 +142,7 @@ impl Drop for Exchange {
     }
 }
 
-async fn exchange(
-    shared: Rc<Shared>,
-    target: Target,
-    outgoing: OutgoingRequest,
-) -> Result<Response, ErrorCode> {
+async fn exchange(shared: Rc<Shared>, target: Target, outgoing: OutgoingRequest) -> Result<Response, ErrorCode> {
     let limits = shared.limits(outgoing.timeouts);
     let mut request = outgoing.head;
     request.body_mut().look_ahead().await?;
@@ -268,11 +264,7 @@ async fn within<F: Future>(head: F, upload: &Cell<Upload>, limit: Duration) -> R
     .await
 }
 
-fn receive(
-    response: http::Response<Incoming>,
-    lease: Lease,
-    limits: Limits,
-) -> Result<Response, ErrorCode> {
+fn receive(response: http::Response<Incoming>, lease: Lease, limits: Limits) -> Result<Response, ErrorCode> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ErrorCode::HttpUpgradeFailed);
     }
@@ -337,10 +329,7 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = ErrorCode;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ErrorCode>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ErrorCode>>> {
         let body = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(task) else {
             let late = ready!(body.poll_late(task));

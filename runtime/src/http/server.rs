@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Socket, Type};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -100,29 +100,11 @@ fn bind(addr: SocketAddr, share: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Serves on this worker until the shutdown reaches its end.
-///
-/// # Errors
-/// When the worker cannot listen.
-pub async fn run(worker: usize, service: Arc<Service>, config: ServerConfig) -> anyhow::Result<()> {
-    let options = BindOptions { reuse_port: true, ..BindOptions::default() };
-    let listener = TcpListener::bind(config.addr, options).await.with_context(|| format!("cannot listen on {}", config.addr))?;
-    let server = Rc::new(Server {
-        pool: Pool::new(service, worker, Rc::new(Client::new(config.outbound))),
-        shutdown: config.shutdown.clone(),
-        connections: Semaphore::new(CONNECTIONS_MAX, 1),
-        open: Cell::new(0),
-        closed: Notify::new(),
-    });
-    server.clone().accept(listener).await;
-    server.drain(config.drain).await;
-    server.pool.kill_all();
-    Ok(())
-}
-
-struct Server {
+/// The server of one worker.
+pub struct Server {
+    listener: RefCell<Option<TcpListener>>,
+    config: ServerConfig,
     pool: Rc<Pool>,
-    shutdown: Shutdown,
     connections: Semaphore,
     /// Connections that are open, and who waits for the last to close.
     open: Cell<usize>,
@@ -130,6 +112,43 @@ struct Server {
 }
 
 impl Server {
+    /// Listens; connections wait until `run`.
+    ///
+    /// # Errors
+    /// When the worker cannot listen.
+    pub async fn listen(worker: usize, service: Arc<Service>, config: ServerConfig) -> anyhow::Result<Rc<Server>> {
+        let options = BindOptions { reuse_port: true, ..BindOptions::default() };
+        let listener = TcpListener::bind(config.addr, options).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", config.addr))?;
+        let outbound = Rc::new(Client::new(config.outbound.clone()));
+        Ok(Rc::new(Server {
+            listener: RefCell::new(Some(listener)),
+            pool: Pool::new(service, worker, outbound),
+            config,
+            connections: Semaphore::new(CONNECTIONS_MAX, 1),
+            open: Cell::new(0),
+            closed: Notify::new(),
+        }))
+    }
+
+    /// The zones that it serves with.
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Serves until the shutdown reaches its end. Once.
+    pub async fn run(self: Rc<Self>) {
+        let Some(listener) = self.listener.take() else { return };
+        self.clone().accept(listener).await;
+        self.drain().await;
+        self.pool.kill_all();
+    }
+
     /// Accepts until it is time to stop; then new connections are refused.
     async fn accept(self: Rc<Self>, mut listener: TcpListener) {
         loop {
@@ -137,7 +156,7 @@ impl Server {
             let Ok(permit) = self.connections.acquire().await else { unreachable!("one place to wait is enough for one") };
             let accepted = {
                 let accept = pin!(listener.accept());
-                let stop = pin!(self.shutdown.reached(Phase::Draining));
+                let stop = pin!(self.config.shutdown.reached(Phase::Draining));
                 match futures::future::select(accept, stop).await {
                     futures::future::Either::Left((accepted, _)) => accepted,
                     futures::future::Either::Right(_) => break,
@@ -156,7 +175,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::error!("the listener has failed: {error}");
-                    self.shutdown.advance(Phase::Stopping);
+                    self.config.shutdown.advance(Phase::Stopping);
                     break;
                 }
             }
@@ -165,14 +184,14 @@ impl Server {
     }
 
     /// Waits for open connections to finish what they have begun.
-    async fn drain(&self, drain: Duration) {
+    async fn drain(&self) {
         let all_closed = async {
             while self.open.get() > 0 {
                 self.closed.notified().await;
             }
         };
-        let stopped = pin!(self.shutdown.reached(Phase::Stopping));
-        let finished = pin!(executor::timeout(drain, all_closed));
+        let stopped = pin!(self.config.shutdown.reached(Phase::Stopping));
+        let finished = pin!(executor::timeout(self.config.drain, all_closed));
         futures::future::select(finished, stopped).await;
         if self.open.get() > 0 {
             tracing::warn!("{} connections are cut: their requests did not finish in time", self.open.get());
@@ -193,7 +212,7 @@ impl Server {
         builder.http1().timer(HyperTimer).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
         builder.http2().timer(HyperTimer).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(1024);
         let mut connection = pin!(builder.serve_connection(stream, service));
-        let mut stop = pin!(self.shutdown.reached(Phase::Draining));
+        let mut stop = pin!(self.config.shutdown.reached(Phase::Draining));
         let finished = match futures::future::select(connection.as_mut(), stop.as_mut()).await {
             futures::future::Either::Left((finished, _)) => finished,
             futures::future::Either::Right(((), _)) => {
@@ -234,11 +253,8 @@ impl Server {
         let call = lease.zone().call_guarded(service.handle, (Own::new(request),), lease.clone());
         match executor::timeout(service.config.timeout, call).await {
             Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Ok(Err(code))) => Err(failed(&code)),
-            Ok(Err(CallError::Trap(reason))) => {
-                tracing::error!("{}: {reason}", service.name);
-                Err(plain(StatusCode::BAD_GATEWAY, "the component failed"))
-            }
+            Ok(Ok(Err(code))) => Err(self.failed(&code)),
+            Ok(Err(CallError::Trap(reason))) => Err(self.trapped(&reason)),
             Ok(Err(CallError::Cancelled)) => Err(plain(StatusCode::BAD_GATEWAY, "the component gave no answer")),
             Err(_) => {
                 lease.abandon();
@@ -247,14 +263,30 @@ impl Server {
         }
     }
 
+    /// Why a component failed is for the log, not for its clients.
+    fn trapped(&self, reason: &str) -> hyper::Response<OutgoingBody> {
+        tracing::error!("{}: {reason}", self.pool.service().name);
+        plain(StatusCode::BAD_GATEWAY, "the component failed")
+    }
+
+    fn failed(&self, code: &ErrorCode) -> hyper::Response<OutgoingBody> {
+        tracing::debug!("{}: answered with {code:?}", self.pool.service().name);
+        let text = format!("{code:?}");
+        let name = text.split(['(', ' ', '{']).next().unwrap_or_default();
+        plain(status_of(code), &format!("the component answered with the error {name}"))
+    }
+
     async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard) -> hyper::Response<OutgoingBody> {
         let mut response = match response.0.into_hyper(method) {
             Ok(response) => response,
-            Err(code) => return failed(&code),
+            Err(code) => return self.failed(&code),
         };
         lease.0.streaming();
         if let Err(code) = response.body_mut().look_ahead().await {
-            return failed(&code);
+            return match lease.0.zone().poison() {
+                Some(reason) => self.trapped(&reason),
+                None => self.failed(&code),
+            };
         }
         response.body_mut().on_end(move |_| drop(lease));
         response
@@ -281,10 +313,6 @@ fn plain(status: StatusCode, text: &str) -> hyper::Response<OutgoingBody> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-fn failed(code: &ErrorCode) -> hyper::Response<OutgoingBody> {
-    plain(status_of(code), &format!("the component answered with an error: {code:?}"))
 }
 
 fn overloaded() -> hyper::Response<OutgoingBody> {

@@ -44,11 +44,7 @@ pub fn client_config(extra_roots: &[CertificateDer<'static>]) -> Result<TlsConfi
 /// # Errors
 ///
 /// The connection's, or with a `rustls::Error` inside.
-pub async fn connect(
-    config: TlsConfig,
-    name: ServerName<'static>,
-    stream: TcpStream,
-) -> io::Result<TlsStream> {
+pub async fn connect(config: TlsConfig, name: ServerName<'static>, stream: TcpStream) -> io::Result<TlsStream> {
     TlsConnector::from(config).connect(name, stream).await.map(TlsStream)
 }
 

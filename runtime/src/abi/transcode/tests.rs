@@ -1,11 +1,30 @@
 use super::*;
+use crate::abi::{Limits, Zone};
+use crate::component;
+use crate::host::linker::Linker;
 use TranscodeOp::*;
 use proptest::prelude::*;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// Characters on both sides of each border: one, two, three and four bytes, Latin-1, around surrogates, the last one.
 const BORDERS: [char; 14] = [
-    '\0', 'a', '\u{7f}', '\u{80}', '\u{e9}', '\u{ff}', '\u{100}', '\u{7ff}', '\u{800}', '\u{d7ff}', '\u{e000}', '\u{ffff}',
-    '\u{10000}', '\u{10ffff}',
+    '\0',
+    'a',
+    '\u{7f}',
+    '\u{80}',
+    '\u{e9}',
+    '\u{ff}',
+    '\u{100}',
+    '\u{7ff}',
+    '\u{800}',
+    '\u{d7ff}',
+    '\u{e000}',
+    '\u{ffff}',
+    '\u{10000}',
+    '\u{10ffff}',
 ];
 
 const OPS: [TranscodeOp; 12] = [
@@ -32,7 +51,7 @@ fn latin1(text: &str) -> Option<Vec<u8>> {
     text.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
-/// The length of the longest prefix all of whose characters are at most `max`.
+/// The longest prefix all of whose characters are at most `max`.
 fn prefix(text: &str, max: char) -> &str {
     &text[..text.find(|c| max < c).unwrap_or(text.len())]
 }
@@ -232,7 +251,9 @@ fn ranges_of_one_memory_are_disjoint() {
     let bytes = || (0..10).collect::<Vec<u8>>();
     let split = |src: Range<usize>, dst: Range<usize>| {
         let mut memory = bytes();
-        disjoint(&mut memory, src, dst).map(|(src, dst)| (src.to_vec(), dst.to_vec())).map_err(|error| error.to_string())
+        disjoint(&mut memory, src, dst)
+            .map(|(src, dst)| (src.to_vec(), dst.to_vec()))
+            .map_err(|error| error.to_string())
     };
     for (src_start, src_end) in (0..=11).flat_map(|start| (start..=11).map(move |end| (start, end))) {
         for (dst_start, dst_end) in (0..=11).flat_map(|start| (start..=11).map(move |end| (start, end))) {
@@ -243,6 +264,79 @@ fn ranges_of_one_memory_are_disjoint() {
                 (false, _) => assert!(result.unwrap_err().contains("out-of-bounds")),
                 (true, true) => assert!(result.unwrap_err().contains("read from")),
                 (true, false) => assert_eq!(result.unwrap(), (bytes()[src].to_vec(), bytes()[dst].to_vec())),
+            }
+        }
+    }
+}
+
+/// A component that gives back its string, in encoding `near`, by way of another one, in encoding `far`.
+fn echo(near: &str, far: &str) -> String {
+    const MEMORY: &str = r#"
+        (core module $memory
+          (memory (export "memory") 80)
+          (global $next (mut i32) (i32.const 64))
+          (func (export "realloc") (param $old i32) (param $len i32) (param $align i32) (param $new i32) (result i32)
+            (local $at i32)
+            (local.set $at (i32.and
+              (i32.add (global.get $next) (i32.sub (local.get $align) (i32.const 1)))
+              (i32.sub (i32.const 0) (local.get $align))))
+            (global.set $next (i32.add (local.get $at) (local.get $new)))
+            (memory.copy (local.get $at) (local.get $old)
+              (select (local.get $len) (local.get $new) (i32.lt_u (local.get $len) (local.get $new))))
+            (local.get $at)))
+        (core instance $memory (instantiate $memory))"#;
+    let options = |encoding| {
+        format!(
+            r#"string-encoding={encoding} (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))"#
+        )
+    };
+    let (near, far) = (options(near), options(far));
+    format!(
+        r#"
+(component
+  (component $far
+    {MEMORY}
+    (core module $m
+      (import "" "memory" (memory 1))
+      (func (export "echo") (param i32 i32) (result i32)
+        (i32.store (i32.const 8) (local.get 0))
+        (i32.store (i32.const 12) (local.get 1))
+        (i32.const 8)))
+    (core instance $i (instantiate $m (with "" (instance (export "memory" (memory $memory "memory"))))))
+    (func (export "echo") (param "text" string) (result string) (canon lift (core func $i "echo") {far})))
+  (component $near
+    (import "echo" (func $echo (param "text" string) (result string)))
+    {MEMORY}
+    (core func $echo (canon lower (func $echo) {near}))
+    (core module $m
+      (import "" "echo" (func $echo (param i32 i32 i32)))
+      (func (export "echo") (param i32 i32) (result i32)
+        (call $echo (local.get 0) (local.get 1) (i32.const 8))
+        (i32.const 8)))
+    (core instance $i (instantiate $m (with "" (instance (export "echo" (func $echo))))))
+    (func (export "echo") (param "text" string) (result string) (canon lift (core func $i "echo") {near})))
+  (instance $far (instantiate $far))
+  (instance $near (instantiate $near (with "echo" (func $far "echo"))))
+  (export "echo" (func $near "echo")))"#
+    )
+}
+
+#[test]
+fn adapters_get_what_they_ask_for_between_all_encodings() {
+    const ENCODINGS: [&str; 3] = ["utf8", "utf16", "latin1+utf16"];
+    let engine = component::engine().expect("the engine starts");
+    for (near, far) in ENCODINGS.into_iter().flat_map(|near| ENCODINGS.map(|far| (near, far))) {
+        let bytes = wat::parse_str(echo(near, far)).expect("the text is well formed");
+        let compiled = component::compile(&engine, &bytes).expect("the component compiles");
+        let component = Linker::new().link(&engine, Arc::new(compiled)).expect("there are no imports");
+        let zone = Zone::new(&component, Limits::default(), Rc::new(())).expect("the component starts");
+        let export = component.export::<(String,), String>("echo").expect("it is there");
+        for text in texts() {
+            let call = zone.call(export, (text.clone(),));
+            zone.run_now();
+            match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(got)) => assert_eq!(got, text, "{near} to {far} and back"),
+                other => panic!("{text:?}, {near} to {far}: {other:?}"),
             }
         }
     }
@@ -271,7 +365,7 @@ proptest! {
                 Utf16ToCompactProbablyUtf16 => prop_assert_eq!(results[0] & !(UTF16_TAG as usize), units),
                 Utf8ToUtf16 | Utf8ToCompactUtf16 | Utf16ToCompactUtf16 => prop_assert!(results[0] <= room),
                 Utf8ToLatin1 | Utf16ToLatin1 | Latin1ToUtf8 | Utf16ToUtf8 => {
-                    prop_assert!(results[0] <= units && results[1] <= room)
+                    prop_assert!(results[0] <= units && results[1] <= room);
                 }
             }
         }

@@ -15,8 +15,8 @@ use crate::host::value::Own;
 /// Nanoseconds of both clocks' tick: Linux counts them in nanoseconds.
 const RESOLUTION_NS: u64 = 1;
 const NANOS_PER_SEC: u32 = 1_000_000_000;
-/// The last mark that is waited for, a hundred years after the start. The kernel's timeouts end at 292 years, and what is added
-/// to one near there wraps around into the past.
+/// The last mark that is waited for, a hundred years after the start. Kernels count timeouts up to 292 years, and nothing
+/// here is to depend on what they make of longer ones.
 const WAIT_MARK_MAX: u64 = 100 * 365 * 24 * 60 * 60 * NANOS_PER_SEC as u64;
 
 /// Where marks count from.

@@ -232,7 +232,7 @@ pub(super) mod tests {
     #[test]
     fn every_byte_comes_out_once_and_no_line_is_too_long() {
         let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_u64);
-        println!("SEED={seed}");
+        eprintln!("SEED={seed}");
         let mut state = seed | 1;
         let mut random = move |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -68,9 +68,7 @@ impl Target {
     fn server_name(&self) -> Result<ServerName<'static>, ErrorCode> {
         match &self.host {
             Host::Address(address) => Ok(ServerName::from(*address)),
-            Host::Name(name) => {
-                ServerName::try_from(name.clone()).map_err(|_| ErrorCode::HttpRequestUriInvalid)
-            }
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| ErrorCode::HttpRequestUriInvalid),
         }
     }
 }
@@ -93,12 +91,7 @@ impl Shared {
         }
     }
 
-    async fn obtain(
-        &self,
-        target: &Target,
-        limit: Duration,
-        phase: &Cell<Phase>,
-    ) -> Result<(Sender, bool), ErrorCode> {
+    async fn obtain(&self, target: &Target, limit: Duration, phase: &Cell<Phase>) -> Result<(Sender, bool), ErrorCode> {
         loop {
             let turn = self.pool.acquire(&target.key).await;
             match turn.map_err(|Full| ErrorCode::ConnectionLimitReached)? {

@@ -243,11 +243,7 @@ impl Received {
 }
 
 impl Source for HostBody {
-    fn poll_produce(
-        &mut self,
-        task: &mut Context<'_>,
-        destination: &mut Destination<'_>,
-    ) -> Poll<AbiResult<Produced>> {
+    fn poll_produce(&mut self, task: &mut Context<'_>, destination: &mut Destination<'_>) -> Poll<AbiResult<Produced>> {
         let mut received = self.0.borrow_mut();
         let Some(mut bytes) = ready!(received.poll_chunk(task)) else {
             return Poll::Ready(Ok(Produced::End));
@@ -687,10 +683,7 @@ impl http_body::Body for OutgoingBody {
     type Data = Bytes;
     type Error = ErrorCode;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ErrorCode>>> {
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ErrorCode>>> {
         let body = self.get_mut();
         let frame = body.poll_next(task);
         body.note(&frame);

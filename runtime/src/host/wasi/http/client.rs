@@ -29,10 +29,7 @@ impl Outbound for Denied {
 }
 
 impl Host for Http {
-    fn send(
-        cx: &mut HostCx<'_>,
-        request: Own<Request>,
-    ) -> HostFuture<Result<Own<Response>, ErrorCode>> {
+    fn send(cx: &mut HostCx<'_>, request: Own<Request>) -> HostFuture<Result<Own<Response>, ErrorCode>> {
         let sent = match request.0.into_outgoing() {
             Ok(outgoing) => HostData::of(cx).http.outbound.send(outgoing),
             Err(error) => Box::pin(ready(Err(error))),

@@ -65,9 +65,7 @@ pub fn status_of(error: &ErrorCode) -> StatusCode {
         | E::HttpRequestHeaderSize(_)
         | E::HttpRequestTrailerSectionSize(_)
         | E::HttpRequestTrailerSize(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        E::DestinationNotFound | E::ConfigurationError | E::InternalError(_) => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        E::DestinationNotFound | E::ConfigurationError | E::InternalError(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -127,9 +125,7 @@ pub fn io_error(error: &io::Error) -> ErrorCode {
         | Kind::NotConnected
         | Kind::UnexpectedEof => ErrorCode::ConnectionTerminated,
         Kind::TimedOut => ErrorCode::ConnectionTimeout,
-        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
-            ErrorCode::DestinationIpUnroutable
-        }
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => ErrorCode::DestinationIpUnroutable,
         Kind::NetworkDown => ErrorCode::DestinationUnavailable,
         Kind::PermissionDenied => ErrorCode::DestinationIpProhibited,
         // hyper's decoders: a chunk size that is none, and such.
@@ -140,15 +136,11 @@ pub fn io_error(error: &io::Error) -> ErrorCode {
 
 fn tls_error(error: &rustls::Error) -> ErrorCode {
     match error {
-        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-            ErrorCode::TlsCertificateError
-        }
-        rustls::Error::AlertReceived(alert) => {
-            ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
-                alert_id: Some(u8::from(*alert)),
-                alert_message: Some(format!("{alert:?}")),
-            })
-        }
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => ErrorCode::TlsCertificateError,
+        rustls::Error::AlertReceived(alert) => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: Some(format!("{alert:?}")),
+        }),
         _ => ErrorCode::TlsProtocolError,
     }
 }
@@ -182,10 +174,7 @@ mod tests {
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         assert_eq!(code(expired), ErrorCode::TlsCertificateError);
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
-        let payload = TlsAlertReceivedPayload {
-            alert_id: Some(40),
-            alert_message: Some("HandshakeFailure".into()),
-        };
+        let payload = TlsAlertReceivedPayload { alert_id: Some(40), alert_message: Some("HandshakeFailure".into()) };
         assert_eq!(code(alert), ErrorCode::TlsAlertReceived(payload));
         assert_eq!(code(rustls::Error::DecryptError), ErrorCode::TlsProtocolError);
     }

@@ -64,9 +64,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn from_list(
-        entries: Vec<(FieldName, FieldValue)>,
-    ) -> Result<Fields, HeaderError> {
+    pub(super) fn from_list(entries: Vec<(FieldName, FieldValue)>) -> Result<Fields, HeaderError> {
         let fields = Fields::new();
         entries.into_iter().try_for_each(|(name, value)| fields.append(&name, value))?;
         Ok(fields)
@@ -85,8 +83,8 @@ impl Fields {
         let key = self.writable(name)?;
         let values = values.into_iter().map(parse_value).collect::<Result<Vec<_>, _>>()?;
         let mut entries = self.entries.borrow_mut();
-        let size = entries.size - entries.size_of(&key)
-            + values.iter().map(|value| field_size(&key, value)).sum::<usize>();
+        let size =
+            entries.size - entries.size_of(&key) + values.iter().map(|value| field_size(&key, value)).sum::<usize>();
         fits(size)?;
         entries.remove(&key);
         values.into_iter().try_for_each(|value| entries.append(name, &key, value))

@@ -31,6 +31,16 @@ impl Response {
         Response { status: Cell::new(StatusCode::OK), headers, body: RefCell::new(Some(body)) }
     }
 
+    /// The headers, for looking.
+    pub fn headers(&self) -> &Fields {
+        &self.headers
+    }
+
+    /// The status, for looking.
+    pub fn status(&self) -> StatusCode {
+        self.status.get()
+    }
+
     /// The response as hyper's, in answer to a request with `method`. Best followed by `OutgoingBody::look_ahead`.
     ///
     /// # Errors
@@ -44,9 +54,7 @@ impl Response {
             Err(shared) => shared.headers.map().clone(),
         };
         // RFC 9110, 6.4.1
-        let bodiless = method == Method::HEAD
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED;
+        let bodiless = method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         let mut body = body.send(&mut headers, bodiless)?;
         if status.is_informational() {
             body.fail(ErrorCode::HttpProtocolError);

@@ -1,8 +1,8 @@
 //! `wasi:http/types`, function by function; what they do is with the resources.
 
 use super::bindings::wasi::http::types::{
-    Duration as Nanoseconds, FieldName, FieldValue, HeaderError, Headers, Host, Method,
-    RequestOptionsError, Scheme, StatusCode, Trailers,
+    Duration as Nanoseconds, FieldName, FieldValue, HeaderError, Headers, Host, Method, RequestOptionsError, Scheme,
+    StatusCode, Trailers,
 };
 use super::body::Body;
 use super::options::to_nanos;
@@ -94,11 +94,7 @@ impl Host for Http {
         Ok(self_.head.borrow().method())
     }
 
-    fn request_set_method(
-        _: &mut HostCx<'_>,
-        self_: Borrow<Request>,
-        method: Method,
-    ) -> StdResult<(), Failure<()>> {
+    fn request_set_method(_: &mut HostCx<'_>, self_: Borrow<Request>, method: Method) -> StdResult<(), Failure<()>> {
         Ok(self_.head.borrow_mut().set_method(method)?)
     }
 
@@ -138,10 +134,7 @@ impl Host for Http {
         Ok(self_.head.borrow_mut().set_authority(authority)?)
     }
 
-    fn request_get_options(
-        _: &mut HostCx<'_>,
-        self_: Borrow<Request>,
-    ) -> Result<Option<Own<RequestOptions>>> {
+    fn request_get_options(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<Own<RequestOptions>>> {
         Ok(self_.options.clone().map(Own))
     }
 
@@ -209,10 +202,7 @@ impl Host for Http {
         Ok(self_.change(|timeouts| timeouts.between_bytes = duration)?)
     }
 
-    fn request_options_clone(
-        _: &mut HostCx<'_>,
-        self_: Borrow<RequestOptions>,
-    ) -> Result<Own<RequestOptions>> {
+    fn request_options_clone(_: &mut HostCx<'_>, self_: Borrow<RequestOptions>) -> Result<Own<RequestOptions>> {
         Ok(Own::new(self_.duplicate()))
     }
 

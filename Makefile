@@ -1,0 +1,49 @@
+# Everything that people and CI do, by name. `make help` lists it.
+
+CARGO ?= cargo
+GUESTS = tests/guests/target/wasm32-wasip2/release
+TEST_PACKAGES = -p interflow -p interflow-macros -p tests
+
+.PHONY: help demo test test-heavy guests build bench bench-http lint format docs ci
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: guests build ## Builds everything, serves a chain of five components and shows requests going through it
+	@sh tests/demo.sh target/release/interflow $(GUESTS)
+
+test: guests ## Runs all tests; the heavy ones are `make test-heavy`
+	$(CARGO) build -p interflow
+	$(CARGO) test $(TEST_PACKAGES)
+
+test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 open requests
+	$(CARGO) build --release -p interflow
+	$(CARGO) test --release -p tests -- --ignored
+
+guests: ## Builds the guest components
+	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+	cd tests/guests && $(CARGO) build --locked --release --target wasm32-wasip2
+
+build: ## Builds the release binary
+	$(CARGO) build --release -p interflow
+
+bench: ## Measures calls and streams beside wasmtime's component runtime
+	$(CARGO) bench -p benches --bench calls
+
+bench-http: guests build ## Measures HTTP beside native hyper and a wasmtime server; needs wrk
+	$(CARGO) build --release -p benches
+	$(CARGO) run --release -p benches --bin bench-http
+
+lint: ## Checks formatting and lints
+	$(CARGO) fmt --all --check
+	cd tests/guests && $(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+format: ## Formats everything
+	$(CARGO) fmt --all
+	cd tests/guests && $(CARGO) fmt --all
+
+docs: ## Builds the documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p interflow -p interflow-macros
+
+ci: lint test docs ## What CI runs

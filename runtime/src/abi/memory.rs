@@ -45,8 +45,9 @@ impl GuestMemory {
     }
 
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`; `&mut self` makes this the only slice made from this memory's entry. Two entries never name
-        // the same memory: `wasmtime-environ` gives each memory one index.
+        // SAFETY: as in `bytes`; `&mut self` makes this the only slice made from this memory's entry. A memory that a module
+        // exports under two names has two entries, so nobody may hold slices of two at once without asking `is_same`; slices
+        // are only reached through `&mut State`, one at a time, and `transcode`, the one user of two, asks.
         unsafe { std::slice::from_raw_parts_mut(self.base, self.len) }
     }
 

@@ -21,7 +21,8 @@ fn a_middleware_decides_who_gets_through() {
         assert_eq!(refused.header("www-authenticate").as_deref(), Some("Bearer"));
         connection.request("GET", "/", "authorization: Bearer letmeout\r\n", b"").expect_status(401);
         connection.request("GET", "/", "authorization: Bearer letmein\r\n", b"").expect(200, "hello world");
-        connection.request("POST", "/", "", b"a body that nobody reads").expect_status(401);
+        // A connection on which a body is left unread may close, so this has one of its own.
+        server.connect().request("POST", "/", "", b"a body that nobody reads").expect_status(401);
         connection.request("GET", "/", "authorization: bearer letmein\r\n", b"").expect(200, "hello world");
     });
 }
@@ -139,9 +140,11 @@ fn one_component_may_be_in_a_chain_twice() {
         response.expect(200, "hello world");
         assert_eq!(response.trailer("x-trailer-mw").as_deref(), Some("added, added"));
         let logged = || server.stdout.by_zone("GET / 200 11 ");
-        super::support::eventually("two lines of one zone", Duration::from_secs(5), || {
-            logged().get("hello#0.1") == Some(&2)
-        });
+        super::support::eventually(
+            || "two lines of one zone",
+            Duration::from_secs(5),
+            || logged().get("hello#0.1") == Some(&2),
+        );
     });
 }
 
@@ -239,7 +242,10 @@ fn a_trap_at_the_end_of_a_chain_is_a_502_at_its_beginning() {
         let server = serve(io, &["middleware", "log", "trap"]).start();
         server.get("/trap").expect_status(502);
         server.get("/").expect(200, "hello from a guest that traps\n");
-        assert!(server.try_get("/trap-in-body").is_err(), "half a body must not look whole");
+        // `log` copies the body: how much of it is on its way when the trap comes is a matter of timing.
+        if let Ok(response) = server.try_get("/trap-in-body") {
+            response.expect_status(502);
+        }
         server.get("/").expect(200, "hello from a guest that traps\n");
     });
 }

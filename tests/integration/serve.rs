@@ -186,7 +186,7 @@ fn an_error_code_becomes_a_status() {
         let mut connection = server.connect();
         let response = connection.get("/error");
         response.expect_status(500);
-        assert!(response.text().contains("asked for"), "{}", response.text());
+        assert!(response.text().contains("InternalError"), "{}", response.text());
         // It is an answer like any other.
         connection.get("/status/200").expect_status(200);
     });
@@ -298,7 +298,9 @@ fn a_body_longer_than_declared_never_looks_whole() {
     on_both(|io| {
         let server = serve(io, &["echo"]).start();
         match server.try_get("/length-mismatch/more") {
-            Ok(response) => drop(response.expect_status(502)),
+            Ok(response) => {
+                response.expect_status(502);
+            }
             Err(cut) => assert!(cut.body.len() <= 18, "{cut:?}"),
         }
         server.get("/status/200").expect_status(200);
@@ -310,7 +312,9 @@ fn a_body_shorter_than_declared_is_cut() {
     on_both(|io| {
         let server = serve(io, &["echo"]).start();
         match server.try_get("/length-mismatch/fewer") {
-            Ok(response) => drop(response.expect_status(502)),
+            Ok(response) => {
+                response.expect_status(502);
+            }
             Err(cut) => assert_eq!(cut.body, b"this length is wrong\n"),
         }
         let finished = curl_h2(&[&server.url("/length-mismatch/fewer")]);

@@ -103,6 +103,19 @@ impl HostRead {
             waker.wake();
         }
     }
+
+    /// What came, for a reader that is here itself and need not be woken.
+    fn take(mut self) -> Option<Box<dyn Any>> {
+        self.waker = None;
+        self.items.take()
+    }
+}
+
+impl Drop for HostRead {
+    fn drop(&mut self) {
+        // The zone goes, and with it whatever the reader waits for: it has to look.
+        self.wake();
+    }
 }
 
 /// The next elements of a stream that the host reads: `Ready(None)` at its end.
@@ -114,30 +127,26 @@ pub(crate) fn poll_read(
     task: &mut Context<'_>,
 ) -> Poll<Result<Option<Box<dyn Any>>>> {
     let state = store.data_mut();
+    let entry = &mut state.streams[stream as usize];
+    let items = entry.read.take().and_then(HostRead::take);
+    if items.is_some() {
+        return Poll::Ready(Ok(items));
+    }
+    // Only now: what was written before a trap still counts.
     if let Some(poison) = &state.poison {
         return Poll::Ready(Err(format_err!("{poison}")));
     }
     let entry = &mut state.streams[stream as usize];
-    let items = entry.read.take().and_then(|read| read.items);
-    if items.is_some() {
-        return Poll::Ready(Ok(items));
-    }
     entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: Some(task.waker().clone()) });
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }
     let entry = &mut store.data_mut().streams[stream as usize];
-    match entry.read.as_mut().and_then(|read| read.items.take()) {
-        Some(items) => {
-            entry.read = None;
-            Poll::Ready(Ok(Some(items)))
-        }
-        None if entry.dropped => {
-            entry.read = None;
-            Poll::Ready(Ok(None))
-        }
-        None => Poll::Pending,
+    let arrived = entry.read.as_ref().is_some_and(|read| read.items.is_some());
+    if !arrived && !entry.dropped {
+        return Poll::Pending;
     }
+    Poll::Ready(Ok(entry.read.take().and_then(HostRead::take)))
 }
 
 /// A guest's write and a read of the host may be there: if both are, elements move.

@@ -37,6 +37,19 @@ pub(crate) enum Ready {
     HostEnd(u32),
 }
 
+/// The component of a zone, counted by its thread alone: it is cloned on the way of every call.
+#[derive(Clone)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is not atomic")]
+pub(crate) struct SharedCompiled(Rc<Arc<Compiled>>);
+
+impl std::ops::Deref for SharedCompiled {
+    type Target = Compiled;
+
+    fn deref(&self) -> &Compiled {
+        &self.0
+    }
+}
+
 /// One component instance.
 pub(crate) struct Instance {
     pub handles: Table,
@@ -71,7 +84,7 @@ pub(crate) trait PendingCall {
 
 /// The store data of a zone.
 pub struct State {
-    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) compiled: SharedCompiled,
     /// `None` only until the shim module is instantiated.
     pub(crate) records: Option<Records>,
     pub(crate) memories: Vec<Option<GuestMemory>>,
@@ -157,7 +170,7 @@ impl State {
             table_elements: 0,
             poison: None,
             budget: 0,
-            compiled,
+            compiled: SharedCompiled(Rc::new(compiled)),
             wakes,
             zone,
             limits,

@@ -175,12 +175,12 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
         Meets::Source => {
             store.data_mut().streams[stream as usize].pending = Some(pending);
             poll_source(store.as_context_mut(), stream)?;
-            return Ok(finish_or_block(store.data_mut(), op, handle)?);
+            return finish_or_block(store.data_mut(), op, handle);
         }
         Meets::HostRead => {
             store.data_mut().streams[stream as usize].pending = Some(pending);
             super::host_end::offer(store.as_context_mut(), stream)?;
-            return Ok(finish_or_block(store.data_mut(), op, handle)?);
+            return finish_or_block(store.data_mut(), op, handle);
         }
     };
     let state = store.data_mut();

@@ -749,8 +749,8 @@ fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, recor
     }
     let state = store.data_mut();
     state.tasks[task as usize].caller = caller;
-    for slot in 0..lift.signature.params.len() {
-        state.records().set_scratch(slot as u32, flat[slot]);
+    for (slot, value) in flat.iter().take(lift.signature.params.len()).enumerate() {
+        state.records().set_scratch(slot as u32, *value);
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use std::task::{Wake, Waker};
 /// A zone's list of what was woken. Bounded by the number of wakers, because each is listed at most once.
 #[derive(Default)]
 pub(crate) struct Wakes {
+    /// There is something in `inner` for the zone: spares both sides the lock when nothing has changed.
+    work: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -19,8 +21,6 @@ struct Inner {
     woken: Vec<Arc<Item>>,
     /// The task that drives the zone.
     driver: Option<Waker>,
-    /// Work came that is not in `woken` (calls, dropped ends).
-    kicked: bool,
 }
 
 /// One named waker.
@@ -43,11 +43,11 @@ impl Wakes {
 
     /// Wakes the driver without naming anything.
     pub fn kick(&self) {
-        let driver = {
-            let mut inner = self.lock();
-            inner.kicked = true;
-            inner.driver.take()
-        };
+        if self.work.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Apart from the `if`: the lock is not held while the driver is woken.
+        let driver = self.lock().driver.take();
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -55,9 +55,10 @@ impl Wakes {
 
     /// Moves what was woken to `ready`.
     pub fn take(&self, ready: &mut std::collections::VecDeque<Ready>) {
-        let mut inner = self.lock();
-        inner.kicked = false;
-        for item in inner.woken.drain(..) {
+        if !self.work.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        for item in self.lock().woken.drain(..) {
             item.listed.store(false, Ordering::Release);
             ready.push_back(item.ready);
         }
@@ -66,7 +67,7 @@ impl Wakes {
     /// Registers the driver; `false` if there is work already.
     pub fn sleep(&self, driver: &Waker) -> bool {
         let mut inner = self.lock();
-        if inner.kicked || !inner.woken.is_empty() {
+        if self.work.load(Ordering::Acquire) {
             return false;
         }
         match &mut inner.driver {
@@ -85,6 +86,7 @@ impl Wake for Item {
         let driver = {
             let mut inner = self.wakes.lock();
             inner.woken.push(self.clone());
+            self.wakes.work.store(true, Ordering::Release);
             inner.driver.take()
         };
         if let Some(driver) = driver {

@@ -21,7 +21,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
-use wasmtime::{AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, format_err};
+use wasmtime::{AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, WasmBacktrace, format_err};
 use wasmtime_environ::component::TypeTupleIndex;
 
 /// Jobs that one entry runs before the thread's other tasks get a turn.
@@ -53,10 +53,20 @@ struct Inner {
 /// What could not be done because the store was in use.
 #[derive(Default)]
 struct Deferred {
-    calls: Vec<(u32, Box<dyn HostCaller>)>,
+    calls: Calls,
     dropped_readers: Vec<u32>,
     /// Who wants to look again when the store is free.
     waiting: Vec<Waker>,
+}
+
+/// Calls by their lift.
+type Calls = Vec<(u32, Box<dyn HostCaller>)>;
+
+impl Deferred {
+    /// Calls to make, and streams whose readers are gone.
+    fn take_work(&mut self) -> (Calls, Vec<u32>) {
+        (std::mem::take(&mut self.calls), std::mem::take(&mut self.dropped_readers))
+    }
 }
 
 /// What the epoch callback looks at while wasm runs.
@@ -195,16 +205,15 @@ impl Zone {
         if self.0.poison.borrow().is_some() {
             return false;
         }
-        let deferred = std::mem::take(&mut *self.0.deferred.borrow_mut());
+        let (calls, dropped_readers) = self.0.deferred.borrow_mut().take_work();
         let state = store.data_mut();
-        for stream in deferred.dropped_readers {
+        for stream in dropped_readers {
             host_end::drop_reader(state, stream);
         }
-        for (lift, caller) in deferred.calls {
+        for (lift, caller) in calls {
             // A refused call has told its caller.
             drop(state.call_from_host(lift, caller));
         }
-        self.0.deferred.borrow_mut().waiting.extend(deferred.waiting);
         self.0.wakes.take(&mut state.ready);
         state.budget = BUDGET;
         let ready = !state.ready.is_empty();
@@ -223,7 +232,7 @@ impl Zone {
             }
             Ok(()) => self.prepare(store),
             Err(error) => {
-                self.poison_with(store, format!("{error:?}").into());
+                self.poison_with(store, reason(&error));
                 false
             }
         }
@@ -232,15 +241,17 @@ impl Zone {
     fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
         *self.0.poison.borrow_mut() = Some(reason.clone());
         store.data_mut().kill_all(&reason);
-        let deferred = std::mem::take(&mut *self.0.deferred.borrow_mut());
-        for (_, mut caller) in deferred.calls {
+        let (calls, _) = self.0.deferred.borrow_mut().take_work();
+        for (_, mut caller) in calls {
             caller.end(Some(reason.clone()));
             caller.exited();
         }
-        self.0.deferred.borrow_mut().waiting.extend(deferred.waiting);
     }
 
     fn wake_waiting(&self) {
+        if self.0.deferred.borrow().waiting.is_empty() {
+            return;
+        }
         let waiting = std::mem::take(&mut self.0.deferred.borrow_mut().waiting);
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -297,7 +308,7 @@ impl Zone {
         if let Poll::Ready(Err(error)) = &result
             && self.poison().is_none()
         {
-            self.poison_with(&mut store, format!("{error:?}").into());
+            self.poison_with(&mut store, reason(error));
         }
         drop(store);
         if work {
@@ -312,6 +323,15 @@ impl Zone {
             Err(_) => self.0.deferred.borrow_mut().dropped_readers.push(stream),
         }
         self.0.wakes.kick();
+    }
+}
+
+/// The cause first, then where it happened.
+fn reason(error: &wasmtime::Error) -> Rc<str> {
+    let cause = error.root_cause();
+    match error.downcast_ref::<WasmBacktrace>() {
+        Some(backtrace) => format!("{cause}\n{backtrace}").trim_end().into(),
+        None => format!("{error:#}").into(),
     }
 }
 

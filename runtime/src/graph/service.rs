@@ -77,7 +77,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The chain imports what this host does not have.
-    #[error("{files}: {source}")]
+    #[error("{files}")]
     Link {
         /// The chain.
         files: String,

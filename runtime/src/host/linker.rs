@@ -16,9 +16,12 @@ use wasmtime_environ::component::TypeResourceTableIndex;
 /// Host functions and resource types by interface and name.
 #[derive(Default, Clone)]
 pub struct Linker {
-    functions: HashMap<Name, Vec<(Version, Arc<dyn HostFunction>)>>,
-    resources: HashMap<Name, Vec<(Version, TypeId)>>,
+    functions: Versions<Arc<dyn HostFunction>>,
+    resources: Versions<TypeId>,
 }
+
+/// Each item in the versions that there are of it.
+type Versions<T> = HashMap<Name, Vec<(Version, T)>>;
 
 /// `wasi:http/types`, and the item in it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -125,7 +128,7 @@ impl Linker {
         plan.imported_resources.iter().map(|import| self.find(&self.resources, import)).collect()
     }
 
-    fn find<T: Clone>(&self, items: &HashMap<Name, Vec<(Version, T)>>, import: &ImportName) -> std::result::Result<T, LinkError> {
+    fn find<T: Clone>(&self, items: &Versions<T>, import: &ImportName) -> std::result::Result<T, LinkError> {
         let (interface, item) = match &import.path[..] {
             [item] => (import.outer.as_str(), item.clone()),
             _ => ("", import.to_string()),

@@ -209,7 +209,8 @@ impl Server {
             async move { Ok::<_, Infallible>(server.answer(request, &origin).await) }
         });
         let mut builder = auto::Builder::new(HyperExecutor);
-        builder.http1().timer(HyperTimer).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
+        // Without `pipeline_flush`: with it hyper takes a body in without end while the client does not read.
+        builder.http1().timer(HyperTimer).header_read_timeout(HEAD_TIMEOUT);
         builder.http2().timer(HyperTimer).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(1024);
         let mut connection = pin!(builder.serve_connection(stream, service));
         let mut stop = pin!(self.config.shutdown.reached(Phase::Draining));

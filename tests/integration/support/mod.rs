@@ -5,10 +5,10 @@ pub(crate) mod pattern;
 pub(crate) mod process;
 pub(crate) mod server;
 
-pub(crate) use http::{Cut, Response};
+pub(crate) use http::{Connection, Cut, Response};
 pub(crate) use server::{Server, Setup, guest, serve};
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -58,10 +58,10 @@ fn on_each(test: impl Fn(Io)) {
 ///
 /// # Panics
 /// When it does not within `limit`; the message names `what`.
-pub(crate) fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually<W: Display>(what: impl Fn() -> W, limit: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(start.elapsed() < limit, "not within {limit:?}: {}", what());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -12,7 +12,6 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
-    pub(crate) took: Duration,
 }
 
 impl Finished {
@@ -61,7 +60,6 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Finished {
         code: status.code(),
         stdout: stdout.join().expect("reading does not panic"),
         stderr: String::from_utf8_lossy(&stderr.join().expect("reading does not panic")).into_owned(),
-        took: start.elapsed(),
     }
 }
 

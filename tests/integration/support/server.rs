@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a server may take until it serves; compiling a long chain in a debug build takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Rounds of the same work after which memory must have come to rest.
+const SETTLE_ROUNDS_MAX: usize = 6;
+
 /// The binary under test.
 ///
 /// # Panics
@@ -62,6 +65,7 @@ pub(crate) struct Setup {
     files: Vec<PathBuf>,
     args: Vec<OsString>,
     cache: OsString,
+    addr: SocketAddr,
 }
 
 /// A server of `guests`, outermost first; one worker, unless told otherwise.
@@ -73,6 +77,7 @@ pub(crate) fn serve(io: Io, guests: &[&str]) -> Setup {
         args: Vec::new(),
         // Shared by all tests of all runs: a chain is compiled once per version of the runtime.
         cache: shared_cache().into(),
+        addr: ([127, 0, 0, 1], 0).into(),
     }
 }
 
@@ -104,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Listens there instead of on a free port.
+    pub(crate) fn at(mut self, addr: SocketAddr) -> Setup {
+        self.addr = addr;
+        self
+    }
+
     /// Starts the server and waits until it serves.
     ///
     /// # Panics
@@ -112,7 +123,14 @@ impl Setup {
         let mut child = Command::new(binary())
             .arg("serve")
             .args(&self.files)
-            .args(["--addr", "127.0.0.1:0", "--io", &self.io.to_string(), "--workers", &self.workers.to_string()])
+            .args([
+                "--addr",
+                &self.addr.to_string(),
+                "--io",
+                &self.io.to_string(),
+                "--workers",
+                &self.workers.to_string(),
+            ])
             .arg("--cache")
             .arg(&self.cache)
             .args(&self.args)
@@ -124,13 +142,10 @@ impl Setup {
             .expect("the binary can be started");
         let stdout = Lines::read(child.stdout.take().expect("piped"));
         let stderr = Lines::read(child.stderr.take().expect("piped"));
-        let mut server = Server { child, addr: ([127, 0, 0, 1], 0).into(), stdout, stderr, expected_to_run: true };
+        let mut server = Server { child, addr: self.addr, stdout, stderr, expected_to_run: true };
         let line =
             server.stderr.wait_for("serving ... on http://ADDRESS", START_LIMIT, |line| line.starts_with("serving "));
         server.addr = address_in(&line).unwrap_or_else(|| panic!("no address in `{line}`"));
-        // FIXME(bug 1)
-        for _ in 0..100 { if std::net::TcpStream::connect(server.addr).is_ok() { break } thread::sleep(Duration::from_millis(5)); }
-        thread::sleep(Duration::from_millis(5));
         server
     }
 }
@@ -191,6 +206,24 @@ impl Server {
         let line =
             status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of kB")
+    }
+
+    /// Repeats `round` until the resident memory has come to rest: a round has added less than `growth_kib_max`.
+    ///
+    /// # Panics
+    /// When every round adds more: it would go on for ever.
+    pub(crate) fn expect_memory_to_settle(&self, growth_kib_max: u64, mut round: impl FnMut()) {
+        let mut seen_kib = vec![self.memory_kib("VmRSS")];
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            round();
+            let (before_kib, after_kib) = (seen_kib[seen_kib.len() - 1], self.memory_kib("VmRSS"));
+            seen_kib.push(after_kib);
+            if after_kib < before_kib + growth_kib_max {
+                println!("KiB resident: {seen_kib:?}");
+                return;
+            }
+        }
+        panic!("memory grows with every round: {seen_kib:?} KiB");
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -344,7 +344,7 @@ impl Body {
             sent: 0,
             end,
         };
-        match body.frame(headers, bodiless) {
+        match body.decide_framing(headers, bodiless) {
             Ok(framing) => body.framing = framing,
             Err(error) => {
                 body.close(Err(error.clone()));
@@ -508,7 +508,7 @@ impl OutgoingBody {
     }
 
     /// Decides on the framing and makes the headers fit.
-    fn frame(&self, headers: &mut HeaderMap, bodiless: bool) -> Result<Framing, ErrorCode> {
+    fn decide_framing(&self, headers: &mut HeaderMap, bodiless: bool) -> Result<Framing, ErrorCode> {
         let announced = content_length(headers).map_err(|()| self.message.wrong_size(0))?;
         if bodiless {
             return Ok(Framing::Bodiless);
@@ -560,6 +560,16 @@ impl OutgoingBody {
         }
     }
 
+    /// Bytes taken ahead and not given to the connection yet.
+    fn ahead_bytes(&self) -> u64 {
+        self.ahead.iter().flatten().map(|chunk| chunk.len() as u64).sum()
+    }
+
+    /// Bytes that came from the contents.
+    fn taken(&self) -> u64 {
+        self.sent + self.ahead_bytes()
+    }
+
     /// Bytes came from the contents.
     fn count(&mut self, bytes: u64) -> Result<(), ErrorCode> {
         let Framing::Length(left) = &mut self.framing else { return Ok(()) };
@@ -568,25 +578,26 @@ impl OutgoingBody {
                 *left = rest;
                 Ok(())
             }
-            None => Err(self.message.wrong_size(self.sent + bytes)),
+            None => Err(self.message.wrong_size(self.taken() + bytes)),
         }
     }
 
     fn contents_ended(&mut self) -> Result<(), ErrorCode> {
-        if let Framing::Length(1..) = self.framing {
-            return Err(self.message.wrong_size(self.sent));
-        }
         let Sending::Contents(contents, trailers) = std::mem::replace(&mut self.stage, Sending::Over) else {
             unreachable!("only called while there are contents")
         };
+        // Also where a guest gives the trailers: it has not seen these bytes and cannot vouch for them.
+        if let Contents::Host(body) = &contents
+            && let Some(error) = body.failure()
+        {
+            return Err(error);
+        }
+        if let Framing::Length(1..) = self.framing {
+            return Err(self.message.wrong_size(self.taken()));
+        }
         self.stage = match (contents, trailers) {
             (Contents::Host(body), Trailers::OfContents) => Sending::Last(body.take_end()?),
             (_, Trailers::OfContents) => Sending::Last(None),
-            (Contents::Host(body), Trailers::Future(trailers)) => match body.failure() {
-                // The guest has not seen these bytes and cannot vouch for them.
-                Some(error) => return Err(error),
-                None => Sending::Trailers(trailers),
-            },
             (_, Trailers::Future(trailers)) => Sending::Trailers(trailers),
         };
         Ok(())
@@ -697,7 +708,7 @@ impl http_body::Body for OutgoingBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead: u64 = self.ahead.iter().flatten().map(|chunk| chunk.len() as u64).sum();
+        let ahead = self.ahead_bytes();
         match (&self.framing, &self.stage) {
             (Framing::Length(left), _) => SizeHint::with_exact(ahead + left),
             (Framing::Bodiless, _) | (_, Sending::Last(None) | Sending::Over) => SizeHint::with_exact(ahead),

@@ -186,9 +186,11 @@ impl Head {
     /// With an authority, a path is empty or begins with a slash (RFC 3986, 3.3); `*` is for OPTIONS (RFC 9110, 7.1).
     pub fn set_path_with_query(&mut self, path: Option<String>) -> Result<(), ()> {
         let path = match path {
+            // Nothing and an empty path are the same.
             None => None,
+            Some(path) if path.is_empty() => None,
             Some(path) => {
-                let begins = path.is_empty() || path.starts_with(['/', '?']) || path == "*";
+                let begins = path.starts_with(['/', '?']) || path == "*";
                 // The parser cuts a fragment off without a word.
                 if !begins || path.contains('#') {
                     return Err(());
@@ -205,7 +207,11 @@ impl Head {
             None => None,
             Some(WitScheme::Http) => Some(Scheme::HTTP),
             Some(WitScheme::Https) => Some(Scheme::HTTPS),
-            Some(WitScheme::Other(name)) => Some(Scheme::try_from(name.as_str()).map_err(drop)?),
+            // RFC 3986, 3.1
+            Some(WitScheme::Other(name)) if name.starts_with(|first: char| first.is_ascii_alphabetic()) => {
+                Some(Scheme::try_from(name.as_str()).map_err(drop)?)
+            }
+            Some(WitScheme::Other(_)) => return Err(()),
         };
         Ok(())
     }
@@ -268,7 +274,7 @@ fn origin_form(head: &Head) -> Result<Uri, ErrorCode> {
         return Err(ErrorCode::HttpRequestUriInvalid);
     }
     let path = match path.as_str().starts_with('?') {
-        true => PathAndQuery::try_from(format!("/{path}")).map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
+        true => PathAndQuery::try_from(format!("/{}", path.as_str())).map_err(|_| ErrorCode::HttpRequestUriInvalid)?,
         false => path.clone(),
     };
     let mut parts = http::uri::Parts::default();

@@ -99,7 +99,7 @@ impl Host for Http {
     }
 
     fn request_get_path_with_query(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<String>> {
-        Ok(self_.head.borrow().path_with_query.as_ref().map(ToString::to_string))
+        Ok(self_.head.borrow().path_with_query.as_ref().map(|path| path.as_str().to_string()))
     }
 
     fn request_set_path_with_query(

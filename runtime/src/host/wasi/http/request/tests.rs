@@ -89,7 +89,7 @@ fn a_scheme_is_a_scheme() {
     assert_eq!(head.scheme(), Some(WitScheme::Http));
     assert_eq!(head.set_scheme(Some(WitScheme::Other("ftp".into()))), Ok(()));
     assert_eq!(head.scheme(), Some(WitScheme::Other("ftp".into())));
-    for wrong in ["", "a b", "http:", "ü"] {
+    for wrong in ["", "a b", "http:", "ü", "1a"] {
         assert_eq!(head.set_scheme(Some(WitScheme::Other(wrong.into()))), Err(()), "{wrong:?}");
     }
 }

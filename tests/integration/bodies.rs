@@ -249,7 +249,7 @@ fn download(server: &Server, length: u64) {
 
 /// Over HTTP/2, by curl: from a file, because what curl reads from a pipe it reads to its end first.
 fn echo_over_http_2(server: &Server, path: &str, length: u64) {
-    let file = scratch("uploads").join(format!("{length}"));
+    let file = scratch("uploads").join(format!("{length}-{}", std::process::id()));
     let mut written = std::fs::File::create(&file).expect("the target directory can be written");
     send_pattern(&mut written, length);
     drop(written);
@@ -270,6 +270,7 @@ fn echo_over_http_2(server: &Server, path: &str, length: u64) {
     }
     assert!(curl.wait().expect("our child").success());
     assert_eq!(checker.len(), length);
+    std::fs::remove_file(file).expect("it is ours");
 }
 
 /// Everything that a big body can do; resident memory stays below `peak_kib_max` all the time.

@@ -109,7 +109,7 @@ fn clients_that_hang_up_anywhere_leave_nothing_behind() {
 /// A thousand of one kind, in rounds until memory has come to rest.
 fn thousand(io: Io, guests: &[&str], leaving: Leaving) {
     let mut random = Random::seeded();
-    let server = serve(io, guests).start();
+    let server = serve(io, guests).args("--timeout 1").start();
     server.get("/status/200").expect_status(200);
     let before = server.fds();
     let mut left = 0;
@@ -119,6 +119,8 @@ fn thousand(io: Io, guests: &[&str], leaving: Leaving) {
             left += 1;
         }
         expect_descriptors(&server, before);
+        // Guests that cannot be cancelled may use their time.
+        thread::sleep(Duration::from_millis(2500));
     };
     leave_many();
     server.expect_memory_to_settle(4 * 1024, leave_many);
@@ -140,6 +142,21 @@ fn a_thousand_clients_that_hang_up_in_the_middle_of_an_upload_leave_nothing_behi
 #[test]
 fn a_thousand_clients_that_hang_up_while_the_guest_works_leave_nothing_behind() {
     on_both(|io| thousand(io, &["middleware", "echo"], Leaving::MidRequest));
+}
+
+#[test]
+fn a_guest_whose_client_hangs_up_is_cancelled() {
+    on_both(|io| {
+        let server = serve(io, &["cancellable"]).start();
+        server.get("/hello").expect_status(200);
+        let mut connection = server.connect();
+        connection.send(get("/"));
+        thread::sleep(Duration::from_millis(100));
+        drop(connection);
+        // Long before the timeout of 30 s.
+        server.stderr.wait_for("cancelled", Duration::from_secs(5), |line| line == "[cancellable#0.1] cancelled");
+        server.get("/hello").expect_status(200);
+    });
 }
 
 #[test]
@@ -308,7 +325,7 @@ fn slow_clients_do_not_hold_up_others() {
 #[test]
 fn connections_that_are_idle_cost_a_descriptor_and_no_zone() {
     on_both(|io| {
-        let server = serve(io, &["echo"]).args("--max-concurrent 1 --max-zones 1 --queue 0").start();
+        let server = serve(io, &["echo"]).args("--max-concurrent 1 --max-zones 1 --queue 1").start();
         let mut idle: Vec<Connection> = (0..100).map(|_| server.connect()).collect();
         for connection in &mut idle {
             connection.get("/status/200").expect_status(200);

@@ -50,7 +50,8 @@ fn many_requests_through_a_chain_leave_nothing_behind() {
     on_both(|io| {
         let server = serve(io, &["gzip", "log", "trailer_mw", "echo"]).workers(2).start();
         let mut least = usize::MAX;
-        server.expect_memory_to_settle(NOTHING_KIB, || {
+        // Guests keep what they once needed at the same time; how much that is, settles slowly.
+        server.expect_memory_to_settle(4 * NOTHING_KIB, || {
             for path in ["/echo", "/source/10000", "/trailers", "/status/204"] {
                 h2load(1000, &["-c", "4", "-m", "20", &server.url(path)]);
                 h2load(1000, &["--h1", "-c", "16", "-H", "accept-encoding: gzip", &server.url(path)]);

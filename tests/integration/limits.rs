@@ -44,12 +44,15 @@ fn without_a_queue_a_request_is_served_at_once_or_not_at_all() {
     on_both(|io| {
         let server = serve(io, &["echo"]).args("--max-concurrent 2 --max-zones 1 --queue 0").start();
         server.get("/status/200").expect_status(200);
+        // Its place is given back when its guest has ended, which is after the last byte.
+        thread::sleep(Duration::from_millis(100));
         let mut accepted = [begin(&server, "/slow/400"), begin(&server, "/slow/400")];
         thread::sleep(Duration::from_millis(100));
         server.get("/status/200").expect_status(503);
         for connection in &mut accepted {
             end(connection).expect(200, "waited 400 ms\n");
         }
+        thread::sleep(Duration::from_millis(100));
         server.get("/status/200").expect_status(200);
     });
 }

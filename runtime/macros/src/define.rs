@@ -37,11 +37,7 @@ struct Methods {
 impl Types<'_> {
     /// A struct.
     pub fn record(&self, head: Head, fields: &[Field]) -> Result<TokenStream> {
-        let Head {
-            name,
-            docs,
-            derives,
-        } = head;
+        let Head { name, docs, derives } = head;
         let (mut names, mut rust, mut types, mut field_docs) = (vec![], vec![], vec![], vec![]);
         for field in fields {
             names.push(&field.name);
@@ -88,16 +84,8 @@ impl Types<'_> {
 
     /// A Rust enum whose cases carry their payloads.
     pub fn variant(&self, head: Head, variant: &Variant) -> Result<TokenStream> {
-        let Head {
-            name,
-            docs,
-            derives,
-        } = head;
-        let parts = variant
-            .cases
-            .iter()
-            .map(|case| self.case(case))
-            .collect::<Result<Vec<_>>>()?;
+        let Head { name, docs, derives } = head;
+        let parts = variant.cases.iter().map(|case| self.case(case)).collect::<Result<Vec<_>>>()?;
         let value = self.value();
         let definitions = parts.iter().map(|Part { rust, docs, ty, .. }| match ty {
             Some(ty) => quote!(#docs #rust(#ty)),
@@ -192,18 +180,10 @@ impl Types<'_> {
 
     /// A Rust enum with the discriminants of the component model.
     pub fn enumeration(&self, head: Head, cases: &Enum) -> TokenStream {
-        let Head {
-            name,
-            docs,
-            derives,
-        } = head;
+        let Head { name, docs, derives } = head;
         let (value, ok) = (self.value(), ok());
         let wit: Vec<&String> = cases.cases.iter().map(|case| &case.name).collect();
-        let rust: Vec<Ident> = cases
-            .cases
-            .iter()
-            .map(|case| names::case(&case.name))
-            .collect();
+        let rust: Vec<Ident> = cases.cases.iter().map(|case| names::case(&case.name)).collect();
         let case_docs = cases.cases.iter().map(|case| names::docs(&case.docs));
         let index: Vec<Literal> = (0..wit.len()).map(Literal::usize_unsuffixed).collect();
         let count = Literal::usize_unsuffixed(wit.len());
@@ -233,29 +213,19 @@ impl Types<'_> {
 
     /// A newtype over the integer that carries the flags, with the usual operations of a set.
     pub fn flags(&self, head: Head, flags: &Flags) -> Result<TokenStream> {
-        let Head {
-            name,
-            docs,
-            derives,
-        } = head;
+        let Head { name, docs, derives } = head;
         let value = self.value();
         let bits = match flags.flags.len() {
             0..=8 => quote!(::core::primitive::u8),
             9..=16 => quote!(::core::primitive::u16),
             17..=32 => quote!(::core::primitive::u32),
             more => {
-                return Err(self.error(format!(
-                    "flags `{name}` have {more} labels; at most 32 are allowed"
-                )));
+                return Err(self.error(format!("flags `{name}` have {more} labels; at most 32 are allowed")));
             }
         };
         let wit: Vec<&String> = flags.flags.iter().map(|flag| &flag.name).collect();
         let consts = flags.flags.iter().enumerate().map(|(i, flag)| {
-            let (docs, flag, i) = (
-                names::docs(&flag.docs),
-                names::flag(&flag.name),
-                Literal::usize_unsuffixed(i),
-            );
+            let (docs, flag, i) = (names::docs(&flag.docs), names::flag(&flag.name), Literal::usize_unsuffixed(i));
             quote! { #docs pub const #flag: Self = Self(1 << #i); }
         });
         // All ones below bit number `len`, also when that is the integer's last.
@@ -269,12 +239,7 @@ impl Types<'_> {
             store: quote! { <#bits as #value::Lower>::store(self.0, cx, ty, at) },
         };
         let count = Literal::usize_unsuffixed(wit.len());
-        let impls = self.impls(
-            &name,
-            &quote!(#value::Layout::flags(#count)),
-            &TokenStream::new(),
-            &methods,
-        );
+        let impls = self.impls(&name, &quote!(#value::Layout::flags(#count)), &TokenStream::new(), &methods);
         let set = set_operations(&name, &bits, &mask);
         Ok(quote! {
             #docs
@@ -290,21 +255,9 @@ impl Types<'_> {
 
     /// `ComponentType`, `Lift` and `Lower` for a defined type. A block of their own, so that `constants` and the
     /// prelude's names stay out of the way of WIT's.
-    fn impls(
-        &self,
-        name: &Ident,
-        layout: &TokenStream,
-        constants: &TokenStream,
-        methods: &Methods,
-    ) -> TokenStream {
+    fn impls(&self, name: &Ident, layout: &TokenStream, constants: &TokenStream, methods: &Methods) -> TokenStream {
         let (root, value) = (self.root(), self.value());
-        let Methods {
-            check,
-            lift,
-            load,
-            lower,
-            store,
-        } = methods;
+        let Methods { check, lift, load, lower, store } = methods;
         let (result, ok_unit) = (quote!(#root::abi::Result), quote!(()));
         let ty = quote!(ty: #value::InterfaceType);
         let lift_cx = quote!(cx: &mut #root::abi::LiftCx<'_>);

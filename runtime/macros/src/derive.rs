@@ -44,30 +44,11 @@ struct Traits {
 }
 
 impl Traits {
-    const SCALAR: Traits = Traits {
-        debug: true,
-        data: true,
-        eq: true,
-        copy: true,
-    };
-    const FLOAT: Traits = Traits {
-        eq: false,
-        ..Traits::SCALAR
-    };
-    const HEAP: Traits = Traits {
-        copy: false,
-        ..Traits::SCALAR
-    };
-    const HANDLE: Traits = Traits {
-        debug: true,
-        data: false,
-        eq: false,
-        copy: false,
-    };
-    const NONE: Traits = Traits {
-        debug: false,
-        ..Traits::HANDLE
-    };
+    const SCALAR: Traits = Traits { debug: true, data: true, eq: true, copy: true };
+    const FLOAT: Traits = Traits { eq: false, ..Traits::SCALAR };
+    const HEAP: Traits = Traits { copy: false, ..Traits::SCALAR };
+    const HANDLE: Traits = Traits { debug: true, data: false, eq: false, copy: false };
+    const NONE: Traits = Traits { debug: false, ..Traits::HANDLE };
 
     fn and(self, other: Traits) -> Traits {
         Traits {
@@ -90,28 +71,18 @@ fn traits(resolve: &Resolve, ty: &Type) -> Traits {
 }
 
 fn traits_of_def(resolve: &Resolve, def: &TypeDef) -> Traits {
-    let all = |types: &mut dyn Iterator<Item = &Type>| {
-        types
-            .map(|ty| traits(resolve, ty))
-            .fold(Traits::SCALAR, Traits::and)
-    };
+    let all =
+        |types: &mut dyn Iterator<Item = &Type>| types.map(|ty| traits(resolve, ty)).fold(Traits::SCALAR, Traits::and);
     match &def.kind {
         TypeDefKind::Record(record) => all(&mut record.fields.iter().map(|field| &field.ty)),
-        TypeDefKind::Variant(variant) => {
-            all(&mut variant.cases.iter().filter_map(|case| case.ty.as_ref()))
-        }
+        TypeDefKind::Variant(variant) => all(&mut variant.cases.iter().filter_map(|case| case.ty.as_ref())),
         TypeDefKind::Tuple(tuple) if tuple.types.len() > TUPLE_TRAITS_MAX => Traits::NONE,
         TypeDefKind::Tuple(tuple) => all(&mut tuple.types.iter()),
         TypeDefKind::Result(result) => all(&mut result.ok.iter().chain(&result.err)),
-        TypeDefKind::Option(ty) | TypeDefKind::FixedLengthList(ty, _) | TypeDefKind::Type(ty) => {
-            traits(resolve, ty)
-        }
+        TypeDefKind::Option(ty) | TypeDefKind::FixedLengthList(ty, _) | TypeDefKind::Type(ty) => traits(resolve, ty),
         TypeDefKind::List(ty) => traits(resolve, ty).and(Traits::HEAP),
         TypeDefKind::Enum(_) | TypeDefKind::Flags(_) => Traits::SCALAR,
         TypeDefKind::Handle(_) | TypeDefKind::Resource => Traits::HANDLE,
-        TypeDefKind::Stream(_)
-        | TypeDefKind::Future(_)
-        | TypeDefKind::Map(..)
-        | TypeDefKind::Unknown => Traits::NONE,
+        TypeDefKind::Stream(_) | TypeDefKind::Future(_) | TypeDefKind::Map(..) | TypeDefKind::Unknown => Traits::NONE,
     }
 }

@@ -15,18 +15,10 @@ pub fn expand(options: &Options) -> syn::Result<TokenStream> {
     // Namespace, package, interface: sorted, so that the same WIT gives the same code.
     let mut tree: BTreeMap<Ident, BTreeMap<Ident, BTreeMap<Ident, TokenStream>>> = BTreeMap::new();
     for interface in &wit.interfaces {
-        if let Place::Here {
-            namespace,
-            package,
-            module,
-        } = &interface.place
-        {
+        if let Place::Here { namespace, package, module } = &interface.place {
             let code = interface_module(&wit, options, interface)?;
             let packages = tree.entry(namespace.clone()).or_default();
-            packages
-                .entry(package.clone())
-                .or_default()
-                .insert(module.clone(), code);
+            packages.entry(package.clone()).or_default().insert(module.clone(), code);
         }
     }
     let namespaces = tree.into_iter().map(|(namespace, packages)| {
@@ -50,21 +42,13 @@ pub fn expand(options: &Options) -> syn::Result<TokenStream> {
     })
 }
 
-fn interface_module(
-    wit: &Wit,
-    options: &Options,
-    interface: &Interface,
-) -> syn::Result<TokenStream> {
+fn interface_module(wit: &Wit, options: &Options, interface: &Interface) -> syn::Result<TokenStream> {
     let Place::Here { module, .. } = &interface.place else {
         return Ok(TokenStream::new());
     };
     let docs = names::docs(&wit.resolve.interfaces[interface.id].docs);
     let id = &interface.name;
-    let types = types::Types {
-        wit,
-        options,
-        interface,
-    };
+    let types = types::Types { wit, options, interface };
     let definitions = types.definitions()?;
     let functions = functions::host(&types)?;
     Ok(quote! {

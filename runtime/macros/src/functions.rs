@@ -35,25 +35,17 @@ pub fn host(types: &Types<'_>) -> Result<TokenStream> {
     if interface.functions.is_empty() && resources.is_empty() {
         return Ok(TokenStream::new());
     }
-    let named = interface
-        .functions
-        .values()
-        .map(|function| (function, resource_name(types.resolve(), function)));
+    let named = interface.functions.values().map(|function| (function, resource_name(types.resolve(), function)));
     let names = names::functions(named);
     let functions = interface.functions.values().zip(names);
-    let functions = functions
-        .map(|(wit, name)| function(types, wit, name))
-        .collect::<Result<Vec<_>>>()?;
+    let functions = functions.map(|(wit, name)| function(types, wit, name)).collect::<Result<Vec<_>>>()?;
     let root = types.root();
     let id = &types.interface.name;
-    let declarations = functions
-        .iter()
-        .map(|function| declaration(types, function));
+    let declarations = functions.iter().map(|function| declaration(types, function));
     let links = functions.iter().map(|function| link(types, function));
     let resource_types = resources.iter().map(|name| names::ty(name));
     let title = format!(" What a host implements for `{id}`.");
-    let link_title =
-        format!(" Links the functions and resources of `{id}` as `H` implements them.");
+    let link_title = format!(" Links the functions and resources of `{id}` as `H` implements them.");
     Ok(quote! {
         #[doc = #title]
         pub trait Host: 'static {
@@ -72,16 +64,8 @@ fn function<'a>(types: &Types<'_>, wit: &'a Function, name: Ident) -> Result<Hos
     Ok(HostFunction {
         wit,
         name,
-        parameters: wit
-            .params
-            .iter()
-            .map(|parameter| names::parameter(&parameter.name))
-            .collect(),
-        types: wit
-            .params
-            .iter()
-            .map(|parameter| types.rust(&parameter.ty))
-            .collect::<Result<_>>()?,
+        parameters: wit.params.iter().map(|parameter| names::parameter(&parameter.name)).collect(),
+        types: wit.params.iter().map(|parameter| types.rust(&parameter.ty)).collect::<Result<_>>()?,
         returns: returns(types, wit)?,
     })
 }
@@ -98,10 +82,7 @@ fn returns(types: &Types<'_>, wit: &Function) -> Result<Returns> {
         match &types.resolve().types[id].kind {
             TypeDefKind::Type(inner) => result = Some(*inner),
             TypeDefKind::Result(inner) => {
-                let (ok, err) = (
-                    types.rust_or_unit(&inner.ok)?,
-                    types.rust_or_unit(&inner.err)?,
-                );
+                let (ok, err) = (types.rust_or_unit(&inner.ok)?, types.rust_or_unit(&inner.err)?);
                 return Ok(Returns::Fallible { ok, err });
             }
             _ => break,
@@ -111,13 +92,7 @@ fn returns(types: &Types<'_>, wit: &Function) -> Result<Returns> {
 }
 
 fn declaration(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
-    let HostFunction {
-        wit,
-        name,
-        parameters,
-        types: parameter_types,
-        returns,
-    } = function;
+    let HostFunction { wit, name, parameters, types: parameter_types, returns } = function;
     let (root, value) = (types.root(), types.value());
     let docs = names::docs(&wit.docs);
     let returned = match (wit.kind.is_async(), returns) {
@@ -137,13 +112,7 @@ fn declaration(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
 }
 
 fn link(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
-    let HostFunction {
-        wit,
-        name,
-        parameters,
-        types: parameter_types,
-        returns,
-    } = function;
+    let HostFunction { wit, name, parameters, types: parameter_types, returns } = function;
     let (root, value) = (types.root(), types.value());
     let wit_name = &wit.name;
     let call = quote!(H::#name(cx, #(#parameters),*));

@@ -48,9 +48,7 @@ pub fn parameter(name: &str) -> Ident {
 }
 
 /// The functions of an interface, in order. `resource` is the resource's WIT name where there is one.
-pub fn functions<'a>(
-    functions: impl Iterator<Item = (&'a Function, Option<&'a str>)>,
-) -> Vec<Ident> {
+pub fn functions<'a>(functions: impl Iterator<Item = (&'a Function, Option<&'a str>)>) -> Vec<Ident> {
     let mut names: Vec<Ident> = Vec::new();
     for (function, resource) in functions {
         let item = match function.kind {
@@ -80,20 +78,16 @@ fn ident(name: &str) -> Ident {
 /// Doc comments. What markdown would take for code is not Rust, and must not become a doc test.
 pub fn docs(docs: &Docs) -> TokenStream {
     let mut in_fence = false;
-    let lines = docs
-        .contents
-        .iter()
-        .flat_map(|text| text.trim_end().lines())
-        .map(|line| {
-            let text = line.trim_start();
-            let indent = line.len() - text.len();
-            let is_fence = text.starts_with("```");
-            let opens = is_fence && !in_fence;
-            in_fence ^= is_fence;
-            let indent = if in_fence { indent } else { indent.min(3) };
-            let language = if opens && text == "```" { "text" } else { "" };
-            format!(" {:indent$}{text}{language}", "")
-        });
+    let lines = docs.contents.iter().flat_map(|text| text.trim_end().lines()).map(|line| {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        let is_fence = text.starts_with("```");
+        let opens = is_fence && !in_fence;
+        in_fence ^= is_fence;
+        let indent = if in_fence { indent } else { indent.min(3) };
+        let language = if opens && text == "```" { "text" } else { "" };
+        format!(" {:indent$}{text}{language}", "")
+    });
     let lines: Vec<String> = lines.collect();
     quote! { #(#[doc = #lines])* }
 }

@@ -66,10 +66,7 @@ impl Parse for Options {
             (None, Some(interfaces)) => Selection::Interfaces(interfaces),
             (None, None) => return Err(missing("say which `interfaces`, or which `world`")),
             (Some(world), Some(_)) => {
-                return Err(Error::new(
-                    world.span(),
-                    "say either `world` or `interfaces`, not both",
-                ));
+                return Err(Error::new(world.span(), "say either `world` or `interfaces`, not both"));
             }
         };
         Ok(Options {
@@ -87,17 +84,13 @@ impl Selection {
     pub fn span(&self) -> Span {
         match self {
             Selection::World(world) => world.span(),
-            Selection::Interfaces(interfaces) => interfaces
-                .first()
-                .map_or_else(Span::call_site, LitStr::span),
+            Selection::Interfaces(interfaces) => interfaces.first().map_or_else(Span::call_site, LitStr::span),
         }
     }
 }
 
 fn unknown(option: &str) -> String {
-    format!(
-        "no option `{option}`; there are `path`, `world`, `interfaces`, `with`, `features` and `crate`"
-    )
+    format!("no option `{option}`; there are `path`, `world`, `interfaces`, `with`, `features` and `crate`")
 }
 
 fn missing(what: &str) -> Error {
@@ -107,54 +100,37 @@ fn missing(what: &str) -> Error {
 fn once<T>(option: &Ident, place: &mut Option<T>, value: T) -> Result<()> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Error::new(
-            option.span(),
-            format!("option `{option}` is here twice"),
-        )),
+        Some(_) => Err(Error::new(option.span(), format!("option `{option}` is here twice"))),
     }
 }
 
 fn one_or_more(input: ParseStream<'_>) -> Result<Vec<LitStr>> {
-    if input.peek(token::Bracket) {
-        list(input)
-    } else {
-        Ok(vec![input.parse()?])
-    }
+    if input.peek(token::Bracket) { list(input) } else { Ok(vec![input.parse()?]) }
 }
 
 fn list(input: ParseStream<'_>) -> Result<Vec<LitStr>> {
     let content;
     bracketed!(content in input);
-    Ok(content
-        .parse_terminated(|item| item.parse::<LitStr>(), Token![,])?
-        .into_iter()
-        .collect())
+    Ok(content.parse_terminated(|item| item.parse::<LitStr>(), Token![,])?.into_iter().collect())
 }
 
 fn map(input: ParseStream<'_>) -> Result<Vec<With>> {
     let content;
     braced!(content in input);
-    Ok(content
-        .parse_terminated(With::parse, Token![,])?
-        .into_iter()
-        .collect())
+    Ok(content.parse_terminated(With::parse, Token![,])?.into_iter().collect())
 }
 
 impl Parse for With {
     fn parse(input: ParseStream<'_>) -> Result<With> {
         let key = input.parse()?;
         input.parse::<Token![:]>()?;
-        Ok(With {
-            key,
-            path: input.parse()?,
-        })
+        Ok(With { key, path: input.parse()? })
     }
 }
 
 /// A path as written beside the macro, for use `depth` modules further in.
 pub fn seen_from(path: &Path, depth: usize) -> impl ToTokens + use<> {
-    let absolute =
-        path.leading_colon.is_some() || path.segments.first().is_some_and(|s| s.ident == "crate");
+    let absolute = path.leading_colon.is_some() || path.segments.first().is_some_and(|s| s.ident == "crate");
     let relative_to_self = path.segments.first().is_some_and(|s| s.ident == "self");
     let supers = (0..depth).map(|_| quote!(super::));
     match (absolute, relative_to_self) {

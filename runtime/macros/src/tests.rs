@@ -8,15 +8,13 @@ use crate::parse::Options;
 use quote::ToTokens;
 use wit_parser::Docs;
 
-const SHAPES: &str =
-    r#"path: "tests/shapes.wit", world: "all", with: { "test:shapes/shapes/file": crate::File }"#;
+const SHAPES: &str = r#"path: "tests/shapes.wit", world: "all", with: { "test:shapes/shapes/file": crate::File }"#;
 
 /// The generated Rust without white space.
 fn rust(options: &str) -> Result<String, String> {
     let options: Options = syn::parse_str(options).map_err(|e| e.to_string())?;
     let tokens = expand(&options).map_err(|e| e.to_string())?;
-    let file: syn::File =
-        syn::parse2(tokens).map_err(|e| format!("generated code does not parse: {e}"))?;
+    let file: syn::File = syn::parse2(tokens).map_err(|e| format!("generated code does not parse: {e}"))?;
     Ok(without_space(&file.into_token_stream().to_string()))
 }
 
@@ -46,28 +44,16 @@ fn types_get_their_rust_names_and_what_they_can_derive() {
         "#[derive(Debug, Clone, PartialEq, Copy)] pub struct Point {
         pub x: ::core::primitive::i32, pub type_: ::core::primitive::f32, }",
     );
-    has(
-        &rust,
-        "pub enum Shape { None, HttpText(::std::string::String), At(Point), }",
-    );
-    has(
-        &rust,
-        "#[derive(Debug, Clone, PartialEq, Copy, Eq, Hash)] pub enum Color { Red = 0, DarkGreen = 1, }",
-    );
+    has(&rust, "pub enum Shape { None, HttpText(::std::string::String), At(Point), }");
+    has(&rust, "#[derive(Debug, Clone, PartialEq, Copy, Eq, Hash)] pub enum Color { Red = 0, DarkGreen = 1, }");
     has(&rust, "pub struct Access(::core::primitive::u8);");
     has(&rust, "pub const WRITE_ALL: Self = Self(1 << 1);");
     has(&rust, "pub type Points = ::std::vec::Vec<Point>;");
     has(&rust, "pub type File = crate::File;");
-    has(
-        &rust,
-        "#[derive(Debug)] pub struct Held { pub file: crate::host::value::Own<File>, }",
-    );
+    has(&rust, "#[derive(Debug)] pub struct Held { pub file: crate::host::value::Own<File>, }");
     has(&rust, "pub struct Host_ {");
     has(&rust, "pub enum H_ { Self_ = 0, Ok = 1, }");
-    has(
-        &rust,
-        "pub use super::super::super::test::shapes::shapes::Color as Colour;",
-    );
+    has(&rust, "pub use super::super::super::test::shapes::shapes::Color as Colour;");
 }
 
 #[test]
@@ -75,12 +61,7 @@ fn functions_follow_the_naming_rules() {
     let rust = rust(SHAPES).unwrap();
     let value = "crate::host::value";
     let cx = "cx: &mut crate::abi::HostCx<'_>";
-    has(
-        &rust,
-        &format!(
-            "fn file_new({cx}, path: ::std::string::String) -> crate::abi::Result<{value}::Own<File>>;"
-        ),
-    );
+    has(&rust, &format!("fn file_new({cx}, path: ::std::string::String) -> crate::abi::Result<{value}::Own<File>>;"));
     has(
         &rust,
         &format!(
@@ -88,12 +69,7 @@ fn functions_follow_the_naming_rules() {
              -> ::core::result::Result<::std::vec::Vec<::core::primitive::u8>, {value}::Failure<Color>>;"
         ),
     );
-    has(
-        &rust,
-        &format!(
-            "fn file_open({cx}, path: ::std::string::String) -> crate::abi::Result<{value}::Own<File>>;"
-        ),
-    );
+    has(&rust, &format!("fn file_open({cx}, path: ::std::string::String) -> crate::abi::Result<{value}::Own<File>>;"));
     has(
         &rust,
         &format!(
@@ -102,12 +78,7 @@ fn functions_follow_the_naming_rules() {
         ),
     );
     // A free function whose name a method has already; and a `result` behind a name.
-    has(
-        &rust,
-        &format!(
-            "fn file_read_({cx},) -> ::core::result::Result<Points, {value}::Failure<Color>>;"
-        ),
-    );
+    has(&rust, &format!("fn file_read_({cx},) -> ::core::result::Result<Points, {value}::Failure<Color>>;"));
     has(
         &rust,
         &format!(
@@ -120,32 +91,14 @@ fn functions_follow_the_naming_rules() {
 #[test]
 fn linking_uses_the_names_of_the_wit() {
     let rust = rust(SHAPES).unwrap();
-    has(
-        &rust,
-        r#"pub const INTERFACE: &::core::primitive::str = "test:shapes/shapes@1.2.3";"#,
-    );
+    has(&rust, r#"pub const INTERFACE: &::core::primitive::str = "test:shapes/shapes@1.2.3";"#);
     has(&rust, r#"linker.resource::<File>(INTERFACE, "file");"#);
-    for name in [
-        "[constructor]file",
-        "[method]file.read",
-        "[static]file.open",
-        "[method]file.wait",
-        "file-read",
-    ] {
+    for name in ["[constructor]file", "[method]file.read", "[static]file.open", "[method]file.wait", "file-read"] {
         has(&rust, &format!("INTERFACE, \"{name}\","));
     }
     has(&rust, "linker.async_func::<(");
-    let plain = rust
-        .split("pubmodplain")
-        .nth(1)
-        .unwrap()
-        .split("pubmod")
-        .next()
-        .unwrap();
-    assert!(
-        !plain.contains("traitHost"),
-        "an interface of types alone has nothing to link"
-    );
+    let plain = rust.split("pubmodplain").nth(1).unwrap().split("pubmod").next().unwrap();
+    assert!(!plain.contains("traitHost"), "an interface of types alone has nothing to link");
 }
 
 #[test]
@@ -156,18 +109,9 @@ fn paths_are_those_of_the_place_of_the_macro() {
     };
     has(&with("::other::File"), "pub type File = ::other::File;");
     has(&with("File"), "pub type File = super::super::super::File;");
-    has(
-        &with("self::File"),
-        "pub type File = super::super::super::File;",
-    );
-    has(
-        &with("super::File"),
-        "pub type File = super::super::super::super::File;",
-    );
-    has(
-        &with("File"),
-        "pub fn link<H: Host>(linker: &mut ::interflow::host::linker::Linker)",
-    );
+    has(&with("self::File"), "pub type File = super::super::super::File;");
+    has(&with("super::File"), "pub type File = super::super::super::super::File;");
+    has(&with("File"), "pub fn link<H: Host>(linker: &mut ::interflow::host::linker::Linker)");
 }
 
 #[test]
@@ -177,10 +121,7 @@ fn an_interface_can_be_elsewhere() {
     );
     let rust = rust.unwrap();
     has(&rust, "pub use crate::shapes::Color as Colour;");
-    assert!(
-        !rust.contains("pubmodshapes{#[doc"),
-        "an interface that is elsewhere is not generated"
-    );
+    assert!(!rust.contains("pubmodshapes{#[doc"), "an interface that is elsewhere is not generated");
 }
 
 #[test]
@@ -202,17 +143,9 @@ fn every_interface_of_the_world_that_we_ship_expands() {
         "wasi:filesystem/types@0.2.12/directory-entry-stream",
     ];
     let with = with.map(|key| format!("\"{key}\": crate::R")).join(", ");
-    let rust = rust(&format!(
-        r#"path: "../../wit", world: "interflow:host/imports", with: {{ {with} }}"#
-    ))
-    .unwrap();
+    let rust = rust(&format!(r#"path: "../../wit", world: "interflow:host/imports", with: {{ {with} }}"#)).unwrap();
     // Both versions of a package are there, each under its own.
-    for module in [
-        "pubmodclocks0_2{",
-        "pubmodclocks0_3{",
-        "pubmodhttp{",
-        "pubmodio{",
-    ] {
+    for module in ["pubmodclocks0_2{", "pubmodclocks0_3{", "pubmodhttp{", "pubmodio{"] {
         assert!(rust.contains(module), "no {module}");
     }
 }
@@ -221,49 +154,19 @@ fn every_interface_of_the_world_that_we_ship_expands() {
 fn a_mistake_in_the_options_says_what_is_wrong() {
     refuses(r#"world: "all""#, "say where the WIT is");
     refuses(r#"path: "tests/shapes.wit""#, "say which `interfaces`");
-    refuses(
-        r#"path: "x", path: "y", world: "all""#,
-        "option `path` is here twice",
-    );
-    refuses(
-        r#"path: "x", world: "all", interfaces: []"#,
-        "either `world` or `interfaces`",
-    );
-    refuses(
-        r#"path: "x", wrold: "all""#,
-        "no option `wrold`; there are `path`",
-    );
+    refuses(r#"path: "x", path: "y", world: "all""#, "option `path` is here twice");
+    refuses(r#"path: "x", world: "all", interfaces: []"#, "either `world` or `interfaces`");
+    refuses(r#"path: "x", wrold: "all""#, "no option `wrold`; there are `path`");
     refuses(r#"path: "not/there", world: "all""#, "no WIT at ");
     refuses(r#"path: "Cargo.toml", world: "all""#, "Cargo.toml");
     refuses(r#"path: "tests/shapes.wit", world: "some""#, "some");
-    refuses(
-        r#"path: "tests/shapes.wit", world: "bare""#,
-        "imports `run` outside of any interface",
-    );
-    refuses(
-        r#"path: "tests/shapes.wit", world: "inline""#,
-        "an interface without a name",
-    );
-    refuses(
-        r#"path: "tests/shapes.wit", interfaces: ["test:shapes/none"]"#,
-        "no such interface",
-    );
-    refuses(
-        r#"path: "tests/shapes.wit", interfaces: ["test:shapes/shapes@9.9.9"]"#,
-        "no such interface",
-    );
-    refuses(
-        r#"path: "tests/shapes.wit", interfaces: ["test:shapes/shapes/file"]"#,
-        "this is a resource",
-    );
-    refuses(
-        r#"path: "tests/shapes.wit", interfaces: ["test:shapes/unsupported"]"#,
-        "error-context is not supported",
-    );
-    refuses(
-        r#"path: "../../wit", interfaces: ["wasi:clocks/monotonic-clock"]"#,
-        "several versions",
-    );
+    refuses(r#"path: "tests/shapes.wit", world: "bare""#, "imports `run` outside of any interface");
+    refuses(r#"path: "tests/shapes.wit", world: "inline""#, "an interface without a name");
+    refuses(r#"path: "tests/shapes.wit", interfaces: ["test:shapes/none"]"#, "no such interface");
+    refuses(r#"path: "tests/shapes.wit", interfaces: ["test:shapes/shapes@9.9.9"]"#, "no such interface");
+    refuses(r#"path: "tests/shapes.wit", interfaces: ["test:shapes/shapes/file"]"#, "this is a resource");
+    refuses(r#"path: "tests/shapes.wit", interfaces: ["test:shapes/unsupported"]"#, "error-context is not supported");
+    refuses(r#"path: "../../wit", interfaces: ["wasi:clocks/monotonic-clock"]"#, "several versions");
     let lacking = "resources need a Rust type; add to `with`:\n    \"test:shapes/shapes@1.2.3/file\": path::To,";
     refuses(r#"path: "tests/shapes.wit", world: "all""#, lacking);
     let nothing = r#"path: "tests/shapes.wit", world: "all", with: { "test:shapes/shapes/fiel": crate::File }"#;
@@ -273,22 +176,10 @@ fn a_mistake_in_the_options_says_what_is_wrong() {
 #[test]
 fn no_example_in_wit_docs_becomes_a_doc_test() {
     let contents = "Reads.\n\n        read(3)\n\n```\npseudo\n    code\n```\n```rs\nother\n```";
-    let docs = names::docs(&Docs {
-        contents: Some(contents.to_owned()),
-    })
-    .to_string();
-    assert!(
-        docs.contains("\"    read(3)\""),
-        "indented by at most three: {docs}"
-    );
-    assert!(
-        docs.contains("\" ```text\""),
-        "a fence without a language is text: {docs}"
-    );
-    assert!(
-        docs.contains("\"     code\""),
-        "inside of a fence nothing moves: {docs}"
-    );
+    let docs = names::docs(&Docs { contents: Some(contents.to_owned()) }).to_string();
+    assert!(docs.contains("\"    read(3)\""), "indented by at most three: {docs}");
+    assert!(docs.contains("\" ```text\""), "a fence without a language is text: {docs}");
+    assert!(docs.contains("\"     code\""), "inside of a fence nothing moves: {docs}");
 }
 
 #[test]
@@ -298,8 +189,5 @@ fn a_keyword_gets_an_underscore() {
     assert_eq!(names::parameter("cx"), "cx_");
     assert_eq!(names::field("cx"), "cx");
     assert_eq!(names::ty("DNS-error-payload"), "DnsErrorPayload");
-    assert_eq!(
-        names::versioned_module("clocks", "0.3.0-rc-2"),
-        "clocks0_3_0_rc_2"
-    );
+    assert_eq!(names::versioned_module("clocks", "0.3.0-rc-2"), "clocks0_3_0_rc_2");
 }

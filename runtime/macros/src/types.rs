@@ -33,10 +33,7 @@ impl Types<'_> {
 
     /// An error about the interface as a whole.
     pub fn error(&self, message: String) -> Error {
-        Error::new(
-            self.options.selection.span(),
-            format!("{}: {message}", self.interface.name),
-        )
+        Error::new(self.options.selection.span(), format!("{}: {message}", self.interface.name))
     }
 
     /// All named types of the interface.
@@ -58,9 +55,7 @@ impl Types<'_> {
             TypeDefKind::Enum(cases) => Ok(self.enumeration(head, cases)),
             TypeDefKind::Flags(flags) => self.flags(head, flags),
             TypeDefKind::Resource => self.resource(head, id),
-            TypeDefKind::Type(Type::Id(other)) if self.is_foreign(*other) => {
-                self.used(head, *other)
-            }
+            TypeDefKind::Type(Type::Id(other)) if self.is_foreign(*other) => self.used(head, *other),
             kind => {
                 let Head { name, docs, .. } = head;
                 let ty = self.structure(kind)?;
@@ -89,9 +84,7 @@ impl Types<'_> {
                 return Err(self.error("error-context is not supported".to_owned()));
             }
             Type::Id(id) => match &self.resolve().types[*id] {
-                TypeDef {
-                    name: Some(name), ..
-                } => names::ty(name).into_token_stream(),
+                TypeDef { name: Some(name), .. } => names::ty(name).into_token_stream(),
                 TypeDef { kind, .. } => self.structure(kind)?,
             },
         })
@@ -99,8 +92,7 @@ impl Types<'_> {
 
     /// The Rust type for an optional WIT type; `()` for none.
     pub fn rust_or_unit(&self, ty: &Option<Type>) -> Result<TokenStream> {
-        ty.as_ref()
-            .map_or_else(|| Ok(quote!(())), |ty| self.rust(ty))
+        ty.as_ref().map_or_else(|| Ok(quote!(())), |ty| self.rust(ty))
     }
 
     /// A type that is made of others without a definition of its own.
@@ -117,11 +109,7 @@ impl Types<'_> {
                 quote!(#root::host::value::Borrow<#resource>)
             }
             TypeDefKind::Tuple(tuple) => {
-                let types = tuple
-                    .types
-                    .iter()
-                    .map(|ty| self.rust(ty))
-                    .collect::<Result<Vec<_>>>()?;
+                let types = tuple.types.iter().map(|ty| self.rust(ty)).collect::<Result<Vec<_>>>()?;
                 quote!((#(#types,)*))
             }
             TypeDefKind::Option(ty) => {
@@ -129,10 +117,7 @@ impl Types<'_> {
                 quote!(::core::option::Option<#ty>)
             }
             TypeDefKind::Result(result) => {
-                let (ok, err) = (
-                    self.rust_or_unit(&result.ok)?,
-                    self.rust_or_unit(&result.err)?,
-                );
+                let (ok, err) = (self.rust_or_unit(&result.ok)?, self.rust_or_unit(&result.err)?);
                 quote!(::core::result::Result<#ok, #err>)
             }
             TypeDefKind::List(ty) => {
@@ -167,11 +152,7 @@ impl Types<'_> {
             return Err(self.error("uses a type that no interface owns".to_owned()));
         };
         let module = match self.wit.interface(owner).map(|interface| &interface.place) {
-            Some(Place::Here {
-                namespace,
-                package,
-                module,
-            }) => {
+            Some(Place::Here { namespace, package, module }) => {
                 let supers = (0..MODULE_DEPTH).map(|_| quote!(super::));
                 quote!(#(#supers)* #namespace::#package::#module)
             }

@@ -2,7 +2,10 @@
 //!
 //! One closure per import, made once per component and shared by all zones: what a built-in needs to know of its component
 //! (instance, types, options) is in the closure. Knows the core calling convention, and nothing of what happens behind it.
-#![expect(unsafe_code, reason = "host functions take core values without type checks; their types are given when they are bound")]
+#![expect(
+    unsafe_code,
+    reason = "host functions take core values without type checks; their types are given when they are bound"
+)]
 
 use super::cx::{FlatSource, LiftCx, LowerCx, Memories};
 use super::host_call::{HostFunction, Lowered};
@@ -100,7 +103,11 @@ fn func_type(engine: &Engine, signature: &Signature) -> FuncType {
 }
 
 /// Binds everything that the shims of `compiled` import. `functions` are the host's, one per lowering.
-pub(crate) fn bind(linker: &mut Linker<State>, compiled: &Arc<Compiled>, functions: &[Arc<dyn HostFunction>]) -> Result<()> {
+pub(crate) fn bind(
+    linker: &mut Linker<State>,
+    compiled: &Arc<Compiled>,
+    functions: &[Arc<dyn HostFunction>],
+) -> Result<()> {
     let engine = linker.engine().clone();
     let mut binder = Binder { linker, engine: &engine };
     for import in &compiled.shim_imports {
@@ -129,7 +136,8 @@ pub(crate) fn bind(linker: &mut Linker<State>, compiled: &Arc<Compiled>, functio
             }
             HostImport::SyncReturn(n) => {
                 let lift = &compiled.plan.lifts[*n as usize];
-                let (options, results, count) = (lift.options, compiled.plan.types[lift.ty].results, lift.signature.results.len());
+                let (options, results, count) =
+                    (lift.options, compiled.plan.types[lift.ty].results, lift.signature.results.len());
                 binder.bind(&name, &signature, move |mut store, _| {
                     let mut flat = [0; FLAT_MAX];
                     for (slot, value) in flat.iter_mut().enumerate().take(count) {
@@ -158,7 +166,9 @@ pub(crate) fn bind(linker: &mut Linker<State>, compiled: &Arc<Compiled>, functio
             HostImport::MayNotEnter => binder.bind(&name, &signature, |_, _| {
                 would_block("a synchronous call of an async function whose instance is not ready to be entered")
             })?,
-            HostImport::MayNotLeave => binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?,
+            HostImport::MayNotLeave => {
+                binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?
+            }
             HostImport::BorrowsRemain => {
                 binder.bind(&name, &signature, |_, _| bail!("borrow handles still remain at the end of the call"))?;
             }
@@ -179,14 +189,20 @@ fn bind_builtin(
     match plan.trampolines[n as usize].builtin.clone() {
         Builtin::LowerImport { lowering, .. } => {
             let entry = &plan.lowerings[lowering as usize];
-            let (function, compiled, signature_) = (functions[lowering as usize].clone(), compiled.clone(), signature.clone());
+            let (function, compiled, signature_) =
+                (functions[lowering as usize].clone(), compiled.clone(), signature.clone());
             let (ty, options_index) = (entry.ty, entry.options);
             binder.bind(name, signature, move |store, values| {
                 let mut buffer = [0; FLAT_MAX];
                 let args = values.flat(signature_.params.len(), &mut buffer, &signature_.params);
                 let options = &compiled.plan.options[options_index as usize];
                 let mut result = 0;
-                function.call(store, &Lowered { compiled: &compiled, options, options_index, ty }, args, &mut result)?;
+                function.call(
+                    store,
+                    &Lowered { compiled: &compiled, options, options_index, ty },
+                    args,
+                    &mut result,
+                )?;
                 if let Some(ty) = signature_.results.first() {
                     values.set_typed(0, result, *ty);
                 }
@@ -218,10 +234,15 @@ fn bind_builtin(
         }
         Builtin::ResourceDrop { instance, ty } => {
             let rt = plan.types[ty].unwrap_concrete_ty().as_u32();
-            binder.bind(name, signature, move |store, values| resource::resource_drop(store, instance, rt, values.u32(0)))
+            binder
+                .bind(name, signature, move |store, values| resource::resource_drop(store, instance, rt, values.u32(0)))
         }
-        Builtin::BackpressureInc { instance } => take(binder, name, signature, move |state, _| state.backpressure(instance, true)),
-        Builtin::BackpressureDec { instance } => take(binder, name, signature, move |state, _| state.backpressure(instance, false)),
+        Builtin::BackpressureInc { instance } => {
+            take(binder, name, signature, move |state, _| state.backpressure(instance, true))
+        }
+        Builtin::BackpressureDec { instance } => {
+            take(binder, name, signature, move |state, _| state.backpressure(instance, false))
+        }
         Builtin::TaskReturn { options, results, .. } => {
             let signature_ = signature.clone();
             binder.bind(name, signature, move |store, values| {
@@ -231,7 +252,9 @@ fn bind_builtin(
             })
         }
         Builtin::TaskCancel { instance } => take(binder, name, signature, move |state, _| state.task_cancel(instance)),
-        Builtin::WaitableSetNew { instance } => give(binder, name, signature, move |state, _| state.waitable_set_new(instance)),
+        Builtin::WaitableSetNew { instance } => {
+            give(binder, name, signature, move |state, _| state.waitable_set_new(instance))
+        }
         Builtin::WaitableSetWait { instance, options } => binder.bind(name, signature, move |mut store, values| {
             let event = store.data_mut().waitable_set_poll(instance, values.u32(0))?;
             if event.0 as u32 == 0 {
@@ -250,9 +273,9 @@ fn bind_builtin(
         Builtin::WaitableSetDrop { instance } => {
             take(binder, name, signature, move |state, values| state.waitable_set_drop(instance, values.u32(0)))
         }
-        Builtin::WaitableJoin { instance } => {
-            take(binder, name, signature, move |state, values| state.waitable_join(instance, values.u32(0), values.u32(1)))
-        }
+        Builtin::WaitableJoin { instance } => take(binder, name, signature, move |state, values| {
+            state.waitable_join(instance, values.u32(0), values.u32(1))
+        }),
         Builtin::SubtaskDrop { instance } => {
             take(binder, name, signature, move |state, values| state.subtask_drop(instance, values.u32(0)))
         }
@@ -271,19 +294,39 @@ fn bind_builtin(
         }
         Builtin::StreamRead { instance, ty, options } => {
             let element = Element::of_stream(&plan.types, ty);
-            copy(binder, name, signature, copy_op(compiled, instance, false, false, plan.types[ty].ty.as_u32(), element, options))
+            copy(
+                binder,
+                name,
+                signature,
+                copy_op(compiled, instance, false, false, plan.types[ty].ty.as_u32(), element, options),
+            )
         }
         Builtin::StreamWrite { instance, ty, options } => {
             let element = Element::of_stream(&plan.types, ty);
-            copy(binder, name, signature, copy_op(compiled, instance, false, true, plan.types[ty].ty.as_u32(), element, options))
+            copy(
+                binder,
+                name,
+                signature,
+                copy_op(compiled, instance, false, true, plan.types[ty].ty.as_u32(), element, options),
+            )
         }
         Builtin::FutureRead { instance, ty, options } => {
             let element = Element::of_future(&plan.types, ty);
-            copy(binder, name, signature, copy_op(compiled, instance, true, false, plan.types[ty].ty.as_u32(), element, options))
+            copy(
+                binder,
+                name,
+                signature,
+                copy_op(compiled, instance, true, false, plan.types[ty].ty.as_u32(), element, options),
+            )
         }
         Builtin::FutureWrite { instance, ty, options } => {
             let element = Element::of_future(&plan.types, ty);
-            copy(binder, name, signature, copy_op(compiled, instance, true, true, plan.types[ty].ty.as_u32(), element, options))
+            copy(
+                binder,
+                name,
+                signature,
+                copy_op(compiled, instance, true, true, plan.types[ty].ty.as_u32(), element, options),
+            )
         }
         Builtin::StreamCancelRead { instance, ty, async_ } => {
             cancel(binder, name, signature, instance, false, false, plan.types[ty].ty.as_u32(), async_)
@@ -333,7 +376,11 @@ fn bind_builtin(
                 if !at.is_multiple_of(4) {
                     bail!("pointer {at:#x} is not aligned to 4");
                 }
-                message.store(&mut LowerCx::new(store.as_context_mut(), &compiled.plan.types, options), InterfaceType::String, at as usize)
+                message.store(
+                    &mut LowerCx::new(store.as_context_mut(), &compiled.plan.types, options),
+                    InterfaceType::String,
+                    at as usize,
+                )
             })
         }
         Builtin::ErrorContextDrop { instance } => {
@@ -341,14 +388,22 @@ fn bind_builtin(
         }
         Builtin::ErrorContextTransfer => give(binder, name, signature, move |state, values| {
             let types = &state.compiled.clone().plan.types;
-            let table = |n: usize| wasmtime_environ::component::TypeComponentLocalErrorContextTableIndex::from_u32(values.u32(n));
-            state.error_context_transfer(types[table(1)].instance.as_u32(), values.u32(0), types[table(2)].instance.as_u32())
+            let table = |n: usize| {
+                wasmtime_environ::component::TypeComponentLocalErrorContextTableIndex::from_u32(values.u32(n))
+            };
+            state.error_context_transfer(
+                types[table(1)].instance.as_u32(),
+                values.u32(0),
+                types[table(2)].instance.as_u32(),
+            )
         }),
         Builtin::ResourceTransferOwn => transfer_resource(binder, name, signature, State::transfer_own),
         Builtin::ResourceTransferBorrow => transfer_resource(binder, name, signature, State::transfer_borrow),
         Builtin::StreamTransfer => give(binder, name, signature, |state, values| {
             let compiled = state.compiled.clone();
-            let table = |n: usize| &compiled.plan.types[wasmtime_environ::component::TypeStreamTableIndex::from_u32(values.u32(n))];
+            let table = |n: usize| {
+                &compiled.plan.types[wasmtime_environ::component::TypeStreamTableIndex::from_u32(values.u32(n))]
+            };
             let (from, to) = (table(1), table(2));
             let kind = stream::end_kind(false, false);
             let object = state.take_readable(from.instance.as_u32(), kind, from.ty.as_u32(), values.u32(0))?;
@@ -356,7 +411,9 @@ fn bind_builtin(
         }),
         Builtin::FutureTransfer => give(binder, name, signature, |state, values| {
             let compiled = state.compiled.clone();
-            let table = |n: usize| &compiled.plan.types[wasmtime_environ::component::TypeFutureTableIndex::from_u32(values.u32(n))];
+            let table = |n: usize| {
+                &compiled.plan.types[wasmtime_environ::component::TypeFutureTableIndex::from_u32(values.u32(n))]
+            };
             let (from, to) = (table(1), table(2));
             let kind = stream::end_kind(true, false);
             let object = state.take_readable(from.instance.as_u32(), kind, from.ty.as_u32(), values.u32(0))?;
@@ -372,8 +429,12 @@ fn bind_builtin(
         // Nothing else can run before the guest blocks or returns, so a yield is over at once.
         Builtin::ThreadYield { .. } => give(binder, name, signature, |_, _| Ok(0)),
         Builtin::ThreadIndex { .. } => give(binder, name, signature, |state, _| Ok(state.current().0 / record::SIZE)),
-        Builtin::Unsupported(what) => binder.bind(name, signature, move |_, _| bail!("`{what}` is not supported by this runtime yet")),
-        Builtin::Replaced | Builtin::EnterSyncCall | Builtin::ExitSyncCall => unreachable!("shims implement these alone"),
+        Builtin::Unsupported(what) => {
+            binder.bind(name, signature, move |_, _| bail!("`{what}` is not supported by this runtime yet"))
+        }
+        Builtin::Replaced | Builtin::EnterSyncCall | Builtin::ExitSyncCall => {
+            unreachable!("shims implement these alone")
+        }
     }
 }
 
@@ -397,7 +458,14 @@ where
     binder.bind(name, signature, move |mut store, values| function(store.data_mut(), values))
 }
 
-fn new_stream(binder: &mut Binder<'_>, name: &str, signature: &Signature, instance: u32, future: bool, ty: u32) -> Result<()> {
+fn new_stream(
+    binder: &mut Binder<'_>,
+    name: &str,
+    signature: &Signature,
+    instance: u32,
+    future: bool,
+    ty: u32,
+) -> Result<()> {
     binder.bind(name, signature, move |mut store, values| {
         let handles = store.data_mut().stream_new(instance, future, ty)?;
         values.set_u64(0, handles);
@@ -405,7 +473,15 @@ fn new_stream(binder: &mut Binder<'_>, name: &str, signature: &Signature, instan
     })
 }
 
-fn copy_op(compiled: &Compiled, instance: u32, future: bool, write: bool, ty: u32, element: Element, options: u32) -> CopyOp {
+fn copy_op(
+    compiled: &Compiled,
+    instance: u32,
+    future: bool,
+    write: bool,
+    ty: u32,
+    element: Element,
+    options: u32,
+) -> CopyOp {
     let opts = &compiled.plan.options[options as usize];
     let memory = opts.memory().map(|memory| memory.as_u32());
     CopyOp { instance, future, write, ty, element, options, memory, async_: opts.async_ }
@@ -431,10 +507,20 @@ fn cancel(
     ty: u32,
     async_: bool,
 ) -> Result<()> {
-    give(binder, name, signature, move |state, values| state.cancel_copy(instance, future, write, ty, async_, values.u32(0)))
+    give(binder, name, signature, move |state, values| {
+        state.cancel_copy(instance, future, write, ty, async_, values.u32(0))
+    })
 }
 
-fn drop_end(binder: &mut Binder<'_>, name: &str, signature: &Signature, instance: u32, future: bool, write: bool, ty: u32) -> Result<()> {
+fn drop_end(
+    binder: &mut Binder<'_>,
+    name: &str,
+    signature: &Signature,
+    instance: u32,
+    future: bool,
+    write: bool,
+    ty: u32,
+) -> Result<()> {
     take(binder, name, signature, move |state, values| state.drop_end(instance, future, write, ty, values.u32(0)))
 }
 

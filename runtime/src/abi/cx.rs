@@ -11,8 +11,8 @@ use std::any::Any;
 use std::rc::Rc;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::{
-    CanonicalOptions, CanonicalOptionsDataModel, ComponentTypes, InterfaceType, StringEncoding, TypeFutureTableIndex, TypeResourceTableIndex,
-    TypeStreamTableIndex,
+    CanonicalOptions, CanonicalOptionsDataModel, ComponentTypes, InterfaceType, StringEncoding, TypeFutureTableIndex,
+    TypeResourceTableIndex, TypeStreamTableIndex,
 };
 
 /// Core values in flat order. Every slot has 64 bits; narrower values are in the low ones.
@@ -157,7 +157,11 @@ pub struct LowerCx<'a> {
 }
 
 impl<'a> LowerCx<'a> {
-    pub(crate) fn new(store: StoreContextMut<'a, State>, types: &'a ComponentTypes, options: &'a CanonicalOptions) -> Self {
+    pub(crate) fn new(
+        store: StoreContextMut<'a, State>,
+        types: &'a ComponentTypes,
+        options: &'a CanonicalOptions,
+    ) -> Self {
         LowerCx { store, types, options }
     }
 
@@ -191,7 +195,8 @@ impl<'a> LowerCx<'a> {
         let (Some(realloc), Some(memory)) = (memory.realloc, memory.memory) else {
             bail!("a value needs memory, but the function has no `realloc` option")
         };
-        let realloc = self.store.data().reallocs[realloc.as_u32() as usize].expect("extracted before the function can be called");
+        let realloc =
+            self.store.data().reallocs[realloc.as_u32() as usize].expect("extracted before the function can be called");
         let ptr = call::realloc(self.store.as_context_mut(), realloc, [old_ptr, old_len, align, new_len])?;
         let len = self.store.refresh_memory(memory.as_u32());
         if !ptr.is_multiple_of(align) {

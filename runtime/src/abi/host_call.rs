@@ -49,7 +49,8 @@ pub(crate) trait HostFunction: Send + Sync + 'static {
     /// Does the function have this type?
     fn check(&self, ty: TypeFuncIndex, types: &TypeChecker<'_>) -> std::result::Result<(), String>;
     /// Calls it. `args` are the core arguments; the core result, if there is one, goes to `result`.
-    fn call(&self, store: StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64], result: &mut u64) -> Result<()>;
+    fn call(&self, store: StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64], result: &mut u64)
+    -> Result<()>;
 }
 
 /// A sync function.
@@ -84,7 +85,13 @@ fn lift<P: Lift>(store: &mut StoreContextMut<'_, State>, call: &Lowered<'_>, arg
     lift_params(&mut cx, call.params(), &mut FlatSource::new(args), call.max_flat_params())
 }
 
-fn lower<R: Lower>(store: StoreContextMut<'_, State>, call: &Lowered<'_>, value: R, retptr: Option<u32>, result: &mut u64) -> Result<()> {
+fn lower<R: Lower>(
+    store: StoreContextMut<'_, State>,
+    call: &Lowered<'_>,
+    value: R,
+    retptr: Option<u32>,
+    result: &mut u64,
+) -> Result<()> {
     let mut cx = LowerCx::new(store, &call.compiled.plan.types, call.options);
     let mut sink = FlatSink::new(std::slice::from_mut(result));
     lower_result(&mut cx, call.results(), value, call.max_flat_results(), retptr, &mut sink)
@@ -105,7 +112,13 @@ where
         check_function::<P, R>(ty, types)
     }
 
-    fn call(&self, mut store: StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64], result: &mut u64) -> Result<()> {
+    fn call(
+        &self,
+        mut store: StoreContextMut<'_, State>,
+        call: &Lowered<'_>,
+        args: &[u64],
+        result: &mut u64,
+    ) -> Result<()> {
         let params = lift::<P>(&mut store, call, args)?;
         let value = (self.function)(&mut HostCx { store: store.as_context_mut() }, params)?;
         lower(store, call, value, retptr::<R>(call, args), result)?;
@@ -126,7 +139,13 @@ where
         check_function::<P, R>(ty, types)
     }
 
-    fn call(&self, mut store: StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64], result: &mut u64) -> Result<()> {
+    fn call(
+        &self,
+        mut store: StoreContextMut<'_, State>,
+        call: &Lowered<'_>,
+        args: &[u64],
+        result: &mut u64,
+    ) -> Result<()> {
         let params = lift::<P>(&mut store, call, args)?;
         let retptr = retptr::<R>(call, args);
         let future = (self.function)(&mut HostCx { store: store.as_context_mut() }, params);

@@ -5,10 +5,10 @@
 //! chunk is between guest and host, and a guest that nobody reads from waits: backpressure needs no queue.
 //! Elements are lifted and lowered by their Rust type, which this file does not know.
 
+use super::Result;
 use super::cx::{LiftCx, LowerCx};
 use super::state::State;
 use super::stream::{Element, End};
-use super::Result;
 use std::any::Any;
 use std::task::{Context, Poll, Waker};
 use wasmtime::{AsContextMut, StoreContextMut, format_err};
@@ -78,7 +78,10 @@ impl<'a> Destination<'a> {
     }
 
     /// Lowers one element with `store`; there must be room.
-    pub fn put(&mut self, store: impl FnOnce(&mut LowerCx<'_>, Option<InterfaceType>, usize) -> Result<()>) -> Result<()> {
+    pub fn put(
+        &mut self,
+        store: impl FnOnce(&mut LowerCx<'_>, Option<InterfaceType>, usize) -> Result<()>,
+    ) -> Result<()> {
         assert!(self.remaining() > 0, "an element needs room");
         store(&mut self.cx, self.element.payload, (self.at + self.written * self.element.size) as usize)?;
         self.written += 1;
@@ -137,7 +140,12 @@ pub(crate) fn poll_read(
         return Poll::Ready(Err(format_err!("{poison}")));
     }
     let entry = &mut state.streams[stream as usize];
-    entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: Some(task.waker().clone()) });
+    entry.read = Some(HostRead {
+        max: max.clamp(1, u32::MAX as usize) as u32,
+        lift,
+        items: None,
+        waker: Some(task.waker().clone()),
+    });
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }
@@ -166,7 +174,12 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     let lift = read.lift;
     let compiled = state.compiled.clone();
     let options = &compiled.plan.options[pending.options as usize];
-    let items = lift(&mut LiftCx::new(state, &compiled.plan.types, options), pending.element.payload, pending.at() as usize, count as usize)?;
+    let items = lift(
+        &mut LiftCx::new(state, &compiled.plan.types, options),
+        pending.element.payload,
+        pending.at() as usize,
+        count as usize,
+    )?;
     let entry = &mut state.streams[stream as usize];
     let read = entry.read.as_mut().expect("looked at above");
     read.items = Some(items);
@@ -207,8 +220,15 @@ impl ReadEnd {
     }
 
     /// See `poll_read`; a zone that is gone is an error.
-    pub fn poll_read(&mut self, max: usize, lift: LiftItems, task: &mut Context<'_>) -> Poll<Result<Option<Box<dyn Any>>>> {
-        let Some(zone) = self.zone.upgrade() else { return Poll::Ready(Err(format_err!("the component instance is gone"))) };
+    pub fn poll_read(
+        &mut self,
+        max: usize,
+        lift: LiftItems,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<Option<Box<dyn Any>>>> {
+        let Some(zone) = self.zone.upgrade() else {
+            return Poll::Ready(Err(format_err!("the component instance is gone")));
+        };
         let stream = self.stream.expect("only taken on the way out");
         zone.with_store(task, |store, task| poll_read(store, stream, max, lift, task))
     }

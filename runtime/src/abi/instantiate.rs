@@ -14,14 +14,19 @@ use std::sync::Arc;
 use wasmtime::{Extern, Func, Instance, InstancePre, ModuleExport, Ref, Store, Table, TypedFunc, bail, format_err};
 
 /// Instantiates `compiled` in `store`; gives the pump, which runs whatever becomes ready.
-pub(crate) fn instantiate(store: &mut Store<State>, compiled: &Arc<Compiled>, shims: &InstancePre<State>) -> Result<TypedFunc<(), ()>> {
+pub(crate) fn instantiate(
+    store: &mut Store<State>,
+    compiled: &Arc<Compiled>,
+    shims: &InstancePre<State>,
+) -> Result<TypedFunc<(), ()>> {
     let shims = shims.instantiate(&mut *store)?;
     let exports = &compiled.shim_exports;
     let memory = get(store, shims, &exports.memory)?.into_memory().expect("the export's kind is fixed");
     let records = Records::new(store, memory, compiled.plan.instances);
     store.data_mut().records = Some(records);
     let table = get(store, shims, &exports.table)?.into_table().expect("the export's kind is fixed");
-    let mut builder = Builder { store, compiled, shims, table, layout: Layout::of(&compiled.plan), instances: Vec::new() };
+    let mut builder =
+        Builder { store, compiled, shims, table, layout: Layout::of(&compiled.plan), instances: Vec::new() };
     for step in &compiled.plan.steps {
         builder.step(step)?;
     }
@@ -48,7 +53,9 @@ impl Builder<'_> {
                 self.instances.push((instance, *module));
             }
             Step::Memory(index, def) => {
-                let Some(memory) = self.resolve(def)?.into_memory() else { bail!("a shared memory cannot hold component values") };
+                let Some(memory) = self.resolve(def)?.into_memory() else {
+                    bail!("a shared memory cannot hold component values")
+                };
                 if memory.ty(&*self.store).is_64() {
                     bail!("components with 64-bit memories are not supported");
                 }
@@ -76,7 +83,11 @@ impl Builder<'_> {
                 self.store.data_mut().dtors[*index as usize] = dtor;
             }
             Step::Adapter { adapter, start, return_, callee } => {
-                let slots = [self.layout.start_slot(*adapter), self.layout.return_slot(*adapter), self.layout.callee_slot(*adapter)];
+                let slots = [
+                    self.layout.start_slot(*adapter),
+                    self.layout.return_slot(*adapter),
+                    self.layout.callee_slot(*adapter),
+                ];
                 for (slot, def) in slots.into_iter().zip([start, return_, callee]) {
                     let function = self.function(def)?;
                     self.fill(slot, function)?;
@@ -118,5 +129,7 @@ impl Builder<'_> {
 }
 
 fn get(store: &mut Store<State>, instance: Instance, export: &ModuleExport) -> Result<Extern> {
-    instance.get_module_export(store, export).ok_or_else(|| format_err!("an export belongs to another module than its instance"))
+    instance
+        .get_module_export(store, export)
+        .ok_or_else(|| format_err!("an export belongs to another module than its instance"))
 }

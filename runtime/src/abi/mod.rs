@@ -31,8 +31,8 @@ mod tests;
 pub use cx::{FlatSink, FlatSource, HostCx, LiftCx, LowerCx};
 pub use host_call::HostFuture;
 pub(crate) use host_call::{AsyncFunction, HostFunction, SyncFunction};
-pub(crate) use host_end::{LiftItems, ReadEnd};
 pub use host_end::{Destination, Produced, Source};
+pub(crate) use host_end::{LiftItems, ReadEnd};
 pub use state::{Census, Limits, State};
 pub(crate) use stream::End;
 pub use zone::{Call, CallError, Export, WeakZone, Zone};
@@ -100,14 +100,18 @@ impl Component {
         let plan = &self.compiled.plan;
         let (interface, function) = name.split_once('#').unwrap_or(("", name));
         let matches = |known: &str| match known.split_once('#') {
-            Some((known, item)) => item == function && (known == interface || known.split('@').next() == Some(interface)),
+            Some((known, item)) => {
+                item == function && (known == interface || known.split('@').next() == Some(interface))
+            }
             None => interface.is_empty() && known == function,
         };
         let Some(lift) = plan.exports.iter().find(|(known, _)| matches(known)).map(|(_, lift)| *lift) else {
             let known: Vec<&str> = plan.exports.keys().map(String::as_str).collect();
             bail!("no exported function `{name}`; the component exports: {}", known.join(", "))
         };
-        let resource = |table: TypeResourceTableIndex| self.resources.get(plan.types[table].unwrap_concrete_ty().as_u32() as usize).copied();
+        let resource = |table: TypeResourceTableIndex| {
+            self.resources.get(plan.types[table].unwrap_concrete_ty().as_u32() as usize).copied()
+        };
         let types = TypeChecker { types: &plan.types, resource: &resource };
         if let Err(error) = check_export::<P, R>(plan.lifts[lift as usize].ty, &types) {
             bail!("exported function `{name}` has another type: {error}");

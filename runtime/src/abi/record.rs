@@ -29,14 +29,21 @@ pub(crate) struct Records {
 impl Records {
     pub fn new(store: &mut impl AsContextMut, memory: Memory, instances: u32) -> Self {
         let store = store.as_context_mut();
-        let mut records =
-            Records { memory, base: memory.data_ptr(&store), len: memory.data_size(&store), used: record::first(instances) as usize };
+        let mut records = Records {
+            memory,
+            base: memory.data_ptr(&store),
+            len: memory.data_size(&store),
+            used: record::first(instances) as usize,
+        };
         records.link_free();
         records
     }
 
     fn word(&self, offset: u32) -> *mut u32 {
-        assert!(offset as usize + 4 <= self.len && offset.is_multiple_of(4), "offset {offset} outside of the shared memory");
+        assert!(
+            offset as usize + 4 <= self.len && offset.is_multiple_of(4),
+            "offset {offset} outside of the shared memory"
+        );
         // SAFETY: in bounds by the assertion above; the memory is kept alive by the store that owns `self`, and it never
         // moves because the engine is configured with `memory_may_move(false)`.
         unsafe { self.base.add(offset as usize).cast() }

@@ -180,7 +180,9 @@ pub(crate) fn resource_drop(mut store: StoreContextMut<'_, State>, instance: u32
         Implementation::Guest { defined, instance: implementer } => {
             let Some(dtor) = state.dtors[defined as usize] else { return Ok(()) };
             if implementer != instance && state.entered(implementer) {
-                bail!("cannot enter component instance: a resource is dropped while its implementation is on the stack");
+                bail!(
+                    "cannot enter component instance: a resource is dropped while its implementation is on the stack"
+                );
             }
             run_destructor(store, implementer, dtor, slot.object)?;
         }

@@ -4,14 +4,13 @@
 //! The functions that change it are in `waitable`, `task`, `stream` and `resource`, one file a concern.
 #![expect(unsafe_code, reason = "the engine wants store data that may change threads; a zone's never does")]
 
-
 use super::memory::GuestMemory;
 use super::record::{Record, Records};
 use super::stream::Stream;
 use super::table::Table;
 use super::task::{Subtask, Task};
-use super::wake::Wakes;
 use super::waitable::WaitableSet;
+use super::wake::Wakes;
 use super::zone::WeakZone;
 use crate::component::Compiled;
 use crate::component::plan::Plan;
@@ -144,7 +143,13 @@ impl Default for Limits {
 }
 
 impl State {
-    pub(crate) fn new(compiled: Arc<Compiled>, wakes: Arc<Wakes>, zone: WeakZone, limits: Limits, host: Rc<dyn Any>) -> Self {
+    pub(crate) fn new(
+        compiled: Arc<Compiled>,
+        wakes: Arc<Wakes>,
+        zone: WeakZone,
+        limits: Limits,
+        host: Rc<dyn Any>,
+    ) -> Self {
         let plan = &compiled.plan;
         let none = |n: u32| (0..n).map(|_| None).collect();
         State {

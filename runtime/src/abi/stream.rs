@@ -55,7 +55,10 @@ impl Element {
 /// Who holds an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    Guest { instance: u32, handle: u32 },
+    Guest {
+        instance: u32,
+        handle: u32,
+    },
     Host,
     /// Dropped.
     Gone,
@@ -152,7 +155,9 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     let slot = state.instances[op.instance as usize].handles.expect(handle, op.kind(), op.ty)?;
     match slot.copy {
         CopyState::Idle => {}
-        CopyState::Copying | CopyState::Cancelling => bail!("cannot have concurrent operations active on a future/stream"),
+        CopyState::Copying | CopyState::Cancelling => {
+            bail!("cannot have concurrent operations active on a future/stream")
+        }
         CopyState::Done if op.future => bail!("cannot use a future end after it is done"),
         CopyState::Done => bail!("cannot use a stream end after being notified that the other end dropped"),
     }
@@ -163,8 +168,16 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     check_buffer(&mut store, op, ptr, len)?;
     let state = store.data_mut();
     state.instances[op.instance as usize].handles.get_mut(handle)?.copy = CopyState::Copying;
-    let pending =
-        Pending { write: op.write, instance: op.instance, handle, options: op.options, element: op.element, ptr, len, progress: 0 };
+    let pending = Pending {
+        write: op.write,
+        instance: op.instance,
+        handle,
+        options: op.options,
+        element: op.element,
+        ptr,
+        len,
+        progress: 0,
+    };
     let result = match state.meets(stream, op.write) {
         Meets::Dropped => Some(DROPPED),
         Meets::Nothing => {
@@ -237,7 +250,12 @@ fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, l
 }
 
 /// Both sides are guests. `Some` is the packed result for `own`, whose operation this is.
-fn meet_guest(store: &mut StoreContextMut<'_, State>, stream: u32, own: Pending, other: Pending) -> Result<Option<u32>> {
+fn meet_guest(
+    store: &mut StoreContextMut<'_, State>,
+    stream: u32,
+    own: Pending,
+    other: Pending,
+) -> Result<Option<u32>> {
     if own.instance == other.instance && !own.element.plain {
         bail!("cannot read from and write to intra-component future/stream with non-numeric payload");
     }
@@ -314,7 +332,10 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
     match produced {
         Poll::Pending => state.streams[stream as usize].source = Some(source),
         Poll::Ready(Ok((Produced::Items, written))) => {
-            assert!(0 < written && written <= pending.remain(), "a source that is ready has written between 1 and all elements");
+            assert!(
+                0 < written && written <= pending.remain(),
+                "a source that is ready has written between 1 and all elements"
+            );
             let entry = &mut state.streams[stream as usize];
             entry.source = (!future).then_some(source);
             entry.pending.as_mut().expect("read above").progress += written;
@@ -360,7 +381,15 @@ impl State {
 
     /// `stream.new`, `future.new`: readable index low, writable index high.
     pub(crate) fn stream_new(&mut self, instance: u32, future: bool, ty: u32) -> Result<u64> {
-        let stream = Stream { future, reader: End::Gone, writer: End::Gone, dropped: false, pending: None, source: None, read: None };
+        let stream = Stream {
+            future,
+            reader: End::Gone,
+            writer: End::Gone,
+            dropped: false,
+            pending: None,
+            source: None,
+            read: None,
+        };
         let object = self.streams.insert(stream) as u32;
         let readable = self.handles(instance).add(Slot::new(end_kind(future, false), ty, object))?;
         let writable = self.handles(instance).add(Slot::new(end_kind(future, true), ty, object))?;
@@ -408,7 +437,15 @@ impl State {
     }
 
     /// `{stream,future}.cancel-{read,write}`. Whoever is on the other side, cancellation is complete at once.
-    pub(crate) fn cancel_copy(&mut self, instance: u32, future: bool, write: bool, ty: u32, async_: bool, handle: u32) -> Result<u32> {
+    pub(crate) fn cancel_copy(
+        &mut self,
+        instance: u32,
+        future: bool,
+        write: bool,
+        ty: u32,
+        async_: bool,
+        handle: u32,
+    ) -> Result<u32> {
         let slot = self.handles(instance).expect(handle, end_kind(future, write), ty)?;
         if slot.copy != CopyState::Copying {
             bail!("cannot cancel: no operation is in progress on the stream or future");
@@ -471,7 +508,10 @@ impl State {
     pub(crate) fn take_readable(&mut self, instance: u32, kind: Kind, ty: u32, handle: u32) -> Result<u32> {
         let slot = self.handles(instance).expect(handle, kind, ty)?;
         if slot.copy != CopyState::Idle {
-            bail!("cannot pass on a readable end that is {}", if slot.copy == CopyState::Done { "done" } else { "busy" });
+            bail!(
+                "cannot pass on a readable end that is {}",
+                if slot.copy == CopyState::Done { "done" } else { "busy" }
+            );
         }
         if slot.set != NONE {
             bail!("cannot pass on a readable end that is in a waitable set");

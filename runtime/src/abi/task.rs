@@ -48,7 +48,9 @@ pub(crate) enum Callee {
 /// Who called.
 pub(crate) enum Caller {
     /// A guest; it has a subtask unless it got its result at once.
-    Guest { subtask: Option<u32> },
+    Guest {
+        subtask: Option<u32>,
+    },
     Host(Box<dyn HostCaller>),
 }
 
@@ -60,6 +62,8 @@ pub(crate) trait HostCaller {
     fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()>;
     /// The task has ended without returning: it acknowledged its cancellation, or the zone died for the reason given.
     fn end(&mut self, trap: Option<std::rc::Rc<str>>);
+    /// The call is task `task` of the zone, until it has exited.
+    fn is_task(&mut self, task: u32);
     /// The task has exited: nothing of it runs any more.
     fn exited(&mut self);
 }
@@ -175,7 +179,9 @@ impl State {
                 self.subtasks[subtask as usize].lenders = Some(lent.into_iter().map(|(_, handle)| handle).collect());
                 Ok(SubtaskState::Started as u32 | handle << 4)
             }
-            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => would_block("a synchronous call of an async function that has not returned"),
+            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
+                would_block("a synchronous call of an async function that has not returned")
+            }
         }
     }
 
@@ -183,8 +189,13 @@ impl State {
     pub(crate) fn admit(&mut self, n: u32, params: &[u64]) -> Result<Option<u32>> {
         let compiled = self.compiled.clone();
         let adapter = &compiled.plan.adapters[n as usize];
-        let (caller, callee, lower, exclusive, async_type) =
-            (adapter.caller, adapter.callee, adapter.lower, !matches!(adapter.lift, LiftKind::Stackful), adapter.async_type);
+        let (caller, callee, lower, exclusive, async_type) = (
+            adapter.caller,
+            adapter.callee,
+            adapter.lower,
+            !matches!(adapter.lift, LiftKind::Stackful),
+            adapter.async_type,
+        );
         if !async_type || self.records().gate(callee) & gate_mask(exclusive) == 0 {
             return Ok(None);
         }
@@ -381,7 +392,10 @@ impl State {
         let record = self.current();
         let task = self.task_of(record);
         let delivered = task.is_some_and(|task| self.tasks[task as usize].cancel == Cancel::Delivered);
-        if !delivered || self.records().field(record, record::RESOLVED) != 0 || self.records().field(record, record::INSTANCE) != instance {
+        if !delivered
+            || self.records().field(record, record::RESOLVED) != 0
+            || self.records().field(record, record::INSTANCE) != instance
+        {
             bail!("`task.cancel` called by a task that has not been cancelled");
         }
         if self.records().field(record, record::BORROWS) != 0 {
@@ -504,7 +518,7 @@ impl State {
     }
 
     /// A call of the host to exported function `lift`.
-    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Box<dyn HostCaller>) -> Result<u32> {
+    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Box<dyn HostCaller>) -> Result<()> {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
         let (instance, kind) = (entry.instance, entry.kind);
@@ -526,6 +540,9 @@ impl State {
             lent: Vec::new(),
         };
         let task = self.tasks.insert(task) as u32;
+        if let Caller::Host(caller) = &mut self.tasks[task as usize].caller {
+            caller.is_task(task);
+        }
         if async_type {
             self.wait_to_enter(instance, task)?;
             self.opened(instance);
@@ -533,7 +550,34 @@ impl State {
             // A function of sync type is not held back by the gate.
             self.ready.push_back(Ready::Task(task));
         }
-        Ok(task)
+        Ok(())
+    }
+
+    /// The host wants task `task` of its own call cancelled (`Task.request_cancellation`).
+    pub(crate) fn cancel_from_host(&mut self, task: u32) {
+        let Some(entry) = self.tasks.get(task as usize) else { return };
+        let record = entry.record;
+        let resolved = record != Record::NONE && self.records().field(record, record::RESOLVED) != 0;
+        let entry = &mut self.tasks[task as usize];
+        if resolved || entry.cancel != Cancel::No {
+            return;
+        }
+        match entry.run {
+            Run::Entering(..) => {
+                let instance = entry.instance;
+                self.leave_gate(instance, task);
+                let task = self.tasks.remove(task as usize);
+                if let Caller::Host(mut caller) = task.caller {
+                    caller.end(None);
+                    caller.exited();
+                }
+            }
+            Run::Active => entry.cancel = Cancel::Pending,
+            Run::Yielding | Run::Waiting { .. } => {
+                entry.cancel = Cancel::Pending;
+                self.make_ready(task);
+            }
+        }
     }
 
     /// The zone is dead: everybody who waits for it learns why.
@@ -566,7 +610,12 @@ fn gate_mask(exclusive: bool) -> u32 {
 }
 
 /// `subtask.cancel`. A callee that waits is told at once, on top of the caller's stack.
-pub(crate) fn subtask_cancel(mut store: StoreContextMut<'_, State>, instance: u32, handle: u32, async_: bool) -> Result<u32> {
+pub(crate) fn subtask_cancel(
+    mut store: StoreContextMut<'_, State>,
+    instance: u32,
+    handle: u32,
+    async_: bool,
+) -> Result<u32> {
     let state = store.data_mut();
     let slot = state.handles(instance).expect(handle, Kind::Subtask, 0)?;
     let (object, in_set, has_event) = (slot.object, slot.set != NONE, slot.event != EventCode::None);
@@ -596,7 +645,11 @@ pub(crate) fn subtask_cancel(mut store: StoreContextMut<'_, State>, instance: u3
     }
     let state = store.data_mut();
     if (state.subtasks[object as usize].state as u8) < SubtaskState::Returned as u8 {
-        return if async_ { Ok(BLOCKED) } else { would_block("a synchronous `subtask.cancel` of a task that does not finish at once") };
+        return if async_ {
+            Ok(BLOCKED)
+        } else {
+            would_block("a synchronous `subtask.cancel` of a task that does not finish at once")
+        };
     }
     Ok(state.deliver(instance, handle).2)
 }
@@ -665,7 +718,8 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<O
                     Some((event, p1, p2)) => {
                         state.activate(task);
                         state.running = Some(task);
-                        let slot = state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
+                        let slot =
+                            state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
                         return Ok(Some([event as u32, p1, p2, slot]));
                     }
                     None => None,
@@ -756,7 +810,12 @@ fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, recor
 }
 
 /// The running task, called by the host, returns: `flat` are the arguments of `task.return` or the results of a sync lift.
-pub(crate) fn return_to_host(mut store: StoreContextMut<'_, State>, options: u32, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
+pub(crate) fn return_to_host(
+    mut store: StoreContextMut<'_, State>,
+    options: u32,
+    results: TypeTupleIndex,
+    flat: &[u64],
+) -> Result<()> {
     let compiled = store.data().compiled.clone();
     let options = &compiled.plan.options[options as usize];
     if let Some(memory) = options.memory() {

@@ -144,7 +144,8 @@ impl State {
     /// `get_pending_event`: makes the payload, with all that delivery changes.
     pub(crate) fn deliver(&mut self, instance: u32, waitable: u32) -> Event {
         let slot = self.handles(instance).get(waitable).expect("the caller looked it up");
-        let (kind, event, lazy, final_payload, in_set) = (slot.kind, slot.event, slot.lazy, slot.payload, slot.set != NONE);
+        let (kind, event, lazy, final_payload, in_set) =
+            (slot.kind, slot.event, slot.lazy, slot.payload, slot.set != NONE);
         assert!(event != EventCode::None, "only a pending event is delivered");
         if in_set {
             self.unlink(instance, waitable);

@@ -21,7 +21,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
-use wasmtime::{AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, WasmBacktrace, format_err};
+use wasmtime::{
+    AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, WasmBacktrace, format_err,
+};
 use wasmtime_environ::component::TypeTupleIndex;
 
 /// Jobs that one entry runs before the thread's other tasks get a turn.
@@ -55,6 +57,7 @@ struct Inner {
 struct Deferred {
     calls: Calls,
     dropped_readers: Vec<u32>,
+    cancelled: Vec<u32>,
     /// Who wants to look again when the store is free.
     waiting: Vec<Waker>,
 }
@@ -63,9 +66,10 @@ struct Deferred {
 type Calls = Vec<(u32, Box<dyn HostCaller>)>;
 
 impl Deferred {
-    /// Calls to make, and streams whose readers are gone.
-    fn take_work(&mut self) -> (Calls, Vec<u32>) {
-        (std::mem::take(&mut self.calls), std::mem::take(&mut self.dropped_readers))
+    /// Calls to make, streams whose readers are gone, and tasks to cancel.
+    fn take_work(&mut self) -> (Calls, Vec<u32>, Vec<u32>) {
+        let Deferred { calls, dropped_readers, cancelled, .. } = self;
+        (std::mem::take(calls), std::mem::take(dropped_readers), std::mem::take(cancelled))
     }
 }
 
@@ -115,7 +119,14 @@ impl Zone {
                     idle(&mut store)
                 }
             };
-            Inner { store: RefCell::new(store), pump, wakes, deferred: RefCell::default(), poison: RefCell::default(), control }
+            Inner {
+                store: RefCell::new(store),
+                pump,
+                wakes,
+                deferred: RefCell::default(),
+                poison: RefCell::default(),
+                control,
+            }
         });
         match error {
             Some(error) => Err(error),
@@ -135,20 +146,26 @@ impl Zone {
 
     /// As `call`; `guard` is dropped when nothing of the call runs any more.
     pub fn call_guarded<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P, guard: impl Any) -> Call<R> {
-        let shared = Rc::new(RefCell::new(CallState { outcome: None, exited: false, waker: None, exit_waker: None }));
+        let shared = Rc::new(RefCell::new(CallState {
+            outcome: None,
+            task: None,
+            exited: false,
+            waker: None,
+            exit_waker: None,
+        }));
         let caller = Box::new(TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard) });
         if let Some(poison) = &*self.0.poison.borrow() {
             let mut caller = caller;
             caller.end(Some(poison.clone()));
             caller.exited();
-            return Call { shared };
+            return Call { shared, zone: self.downgrade() };
         }
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => drop(store.data_mut().call_from_host(export.lift, caller)),
             Err(_) => self.0.deferred.borrow_mut().calls.push((export.lift, caller)),
         }
         self.0.wakes.kick();
-        Call { shared }
+        Call { shared, zone: self.downgrade() }
     }
 
     /// Runs the zone whenever there is something to do, until it is dropped or poisoned. Spawn it once per zone.
@@ -169,7 +186,10 @@ impl Zone {
     }
 
     /// Enters wasm until nothing is ready, on a fiber.
-    #[expect(clippy::await_holding_refcell_ref, reason = "whoever finds the store in use waits: that is what the cell is for")]
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "whoever finds the store in use waits: that is what the cell is for"
+    )]
     async fn run(&self) {
         let Ok(mut store) = self.0.store.try_borrow_mut() else { return };
         let mut more = self.prepare(&mut store);
@@ -205,7 +225,7 @@ impl Zone {
         if self.0.poison.borrow().is_some() {
             return false;
         }
-        let (calls, dropped_readers) = self.0.deferred.borrow_mut().take_work();
+        let (calls, dropped_readers, cancelled) = self.0.deferred.borrow_mut().take_work();
         let state = store.data_mut();
         for stream in dropped_readers {
             host_end::drop_reader(state, stream);
@@ -213,6 +233,9 @@ impl Zone {
         for (lift, caller) in calls {
             // A refused call has told its caller.
             drop(state.call_from_host(lift, caller));
+        }
+        for task in cancelled {
+            state.cancel_from_host(task);
         }
         self.0.wakes.take(&mut state.ready);
         state.budget = BUDGET;
@@ -241,7 +264,7 @@ impl Zone {
     fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
         *self.0.poison.borrow_mut() = Some(reason.clone());
         store.data_mut().kill_all(&reason);
-        let (calls, _) = self.0.deferred.borrow_mut().take_work();
+        let (calls, ..) = self.0.deferred.borrow_mut().take_work();
         for (_, mut caller) in calls {
             caller.end(Some(reason.clone()));
             caller.exited();
@@ -317,6 +340,14 @@ impl Zone {
         result
     }
 
+    fn cancel(&self, task: u32) {
+        match self.0.store.try_borrow_mut() {
+            Ok(mut store) => store.data_mut().cancel_from_host(task),
+            Err(_) => self.0.deferred.borrow_mut().cancelled.push(task),
+        }
+        self.0.wakes.kick();
+    }
+
     pub(crate) fn drop_reader(&self, stream: u32) {
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => host_end::drop_reader(store.data_mut(), stream),
@@ -374,7 +405,9 @@ fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
         let slices = control.slices.fetch_add(1, Ordering::Relaxed);
         if control.on_fiber.load(Ordering::Relaxed) {
             if slices >= slices_max {
-                return Err(format_err!("a guest ran for longer than it may without a pause ({slices} slices of 5 ms)"));
+                return Err(format_err!(
+                    "a guest ran for longer than it may without a pause ({slices} slices of 5 ms)"
+                ));
             }
             return Ok(UpdateDeadline::Yield(SLICE_TICKS));
         }
@@ -427,10 +460,13 @@ impl<P, R> Copy for Export<P, R> {}
 /// Awaiting it gives the result. Dropping it lets the guest go on; nobody will see what it returns.
 pub struct Call<R> {
     shared: Rc<RefCell<CallState<R>>>,
+    zone: WeakZone,
 }
 
 struct CallState<R> {
     outcome: Option<std::result::Result<R, CallError>>,
+    /// Its task, from when the zone has taken the call in until it has exited.
+    task: Option<u32>,
     exited: bool,
     waker: Option<Waker>,
     exit_waker: Option<Waker>,
@@ -463,6 +499,17 @@ impl<R> Future for Call<R> {
 }
 
 impl<R: 'static> Call<R> {
+    /// What cancels the call, now or later (CanonicalABI.md, `Task.request_cancellation`). A guest that waits gets the event
+    /// TASK_CANCELLED; what it makes of it is its own affair.
+    pub fn canceller(&self) -> impl Fn() + 'static {
+        let (shared, zone) = (Rc::downgrade(&self.shared), self.zone.clone());
+        move || {
+            let (Some(shared), Some(zone)) = (shared.upgrade(), zone.upgrade()) else { return };
+            let Some(task) = shared.borrow().task else { return };
+            zone.cancel(task);
+        }
+    }
+
     /// Ready when nothing of the call runs any more: after the result, a guest may go on with its body.
     pub fn exited(&self) -> impl Future<Output = ()> + 'static {
         let shared = self.shared.clone();
@@ -513,7 +560,12 @@ impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
         }
     }
 
+    fn is_task(&mut self, task: u32) {
+        self.shared.borrow_mut().task = Some(task);
+    }
+
     fn exited(&mut self) {
+        self.shared.borrow_mut().task = None;
         self.guard = None;
         let mut shared = self.shared.borrow_mut();
         shared.exited = true;

@@ -171,11 +171,13 @@ impl Serve {
             }
         };
         let workers = Workers::start(workers, start).context("cannot start the workers")?;
+        // Before anybody is told that it serves, and so may send one.
+        let mut stop = Signals::install().context("cannot wait for signals")?;
         if listens.iter().take(count.get()).count() == count.get() {
             eprintln!("serving {} on http://{} with {count} workers", self.chain_name(), addr.addr());
         }
         let signals = Executor::new(&choice).context("cannot wait for signals")?;
-        signals.block_on(wait_for_stop(&shutdown, self.drain))?;
+        signals.block_on(wait_for_stop(&mut stop, &shutdown, self.drain))?;
         drop(addr);
         let errors: Vec<_> = workers.join()?.into_iter().filter_map(Result::err).collect();
         match errors.into_iter().next() {
@@ -206,20 +208,26 @@ fn read(file: &PathBuf) -> anyhow::Result<Link> {
 }
 
 /// The first signal drains, the second stops; workers stop of themselves when they have failed.
-async fn wait_for_stop(shutdown: &Shutdown, drain: Duration) -> anyhow::Result<()> {
-    let mut signals = Signals::install().context("cannot wait for signals")?;
-    if let Some(asked) = signal_before(&mut signals, shutdown, None).await? {
-        tracing::info!("{asked:?}: requests in flight get {} s to finish, a second signal stops at once", drain.as_secs_f64());
+async fn wait_for_stop(signals: &mut Signals, shutdown: &Shutdown, drain: Duration) -> anyhow::Result<()> {
+    if let Some(asked) = signal_before(signals, shutdown, None).await? {
+        tracing::info!(
+            "{asked:?}: requests in flight get {} s to finish, a second signal stops at once",
+            drain.as_secs_f64()
+        );
         shutdown.advance(Phase::Draining);
         // Workers cut what is left at the end of the drain themselves; this is for those that hang.
-        signal_before(&mut signals, shutdown, Some(drain + DRAIN_GRACE)).await?;
+        signal_before(signals, shutdown, Some(drain + DRAIN_GRACE)).await?;
     }
     shutdown.advance(Phase::Stopping);
     Ok(())
 }
 
 /// A signal, if one comes before the workers have stopped and before the time is up.
-async fn signal_before(signals: &mut Signals, shutdown: &Shutdown, limit: Option<Duration>) -> anyhow::Result<Option<Signal>> {
+async fn signal_before(
+    signals: &mut Signals,
+    shutdown: &Shutdown,
+    limit: Option<Duration>,
+) -> anyhow::Result<Option<Signal>> {
     let signal = std::pin::pin!(signals.recv());
     let stopped = std::pin::pin!(shutdown.reached(Phase::Stopping));
     let first = futures::future::select(signal, stopped);

@@ -21,7 +21,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("0", 0), ("65536", 65536), ("4K", 4096), ("512M", 512 << 20), ("1GiB", 1 << 30), ("2gb", 2 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("65536", 65536), ("4K", 4096), ("512M", 512 << 20), ("1GiB", 1 << 30), ("2gb", 2 << 30)]
+        {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         for text in ["", "M", "1T", "1.5G", "-1", "99999999999999999999", "18446744073709551615K"] {

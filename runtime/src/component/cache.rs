@@ -349,7 +349,8 @@ fn decode(engine: &Engine, content: &[u8]) -> Result<Parts> {
 /// Takes the next section off `rest`.
 fn section<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
     let (len, after) = rest.split_first_chunk::<8>().context("a section has no length")?;
-    let (section, after) = after.split_at_checked(usize::try_from(u64::from_le_bytes(*len))?).context("a section is cut short")?;
+    let (section, after) =
+        after.split_at_checked(usize::try_from(u64::from_le_bytes(*len))?).context("a section is cut short")?;
     *rest = after;
     Ok(section)
 }
@@ -368,7 +369,8 @@ pub(super) mod testing {
     use super::*;
 
     /// Where the header's fields begin, and the content.
-    pub const FIELDS: [(&str, usize); 5] = [("magic", 0), ("key", 8), ("length", 40), ("checksum", 48), ("content", HEADER_LEN)];
+    pub const FIELDS: [(&str, usize); 5] =
+        [("magic", 0), ("key", 8), ("length", 40), ("checksum", 48), ("content", HEADER_LEN)];
 
     pub fn path(cache: &Cache, key: &Key) -> PathBuf {
         cache.dir.join(key.file_name())

@@ -57,15 +57,21 @@ pub enum ComposeError {
         "{file}: {direction} `{name}`, a version that is not known here: build it for `{HANDLER_KNOWN}` or a later 0.3 release"
     )]
     UnknownVersion { file: String, direction: Direction, name: String },
-    #[error("{file}: imports no `{HANDLER}`, so `{next}` cannot follow it: only the last component of a chain may do without")]
+    #[error(
+        "{file}: imports no `{HANDLER}`, so `{next}` cannot follow it: only the last component of a chain may do without"
+    )]
     NoNext { file: String, next: String },
-    #[error("{file}: imports `{import}`, but nothing follows it: add a component that exports `{import}` to the end of the chain")]
+    #[error(
+        "{file}: imports `{import}`, but nothing follows it: add a component that exports `{import}` to the end of the chain"
+    )]
     NothingFollows { file: String, import: String },
     #[error(
         "{file}: its import `{import}` does not fit the export `{export}` of {next}: both must be built from the same definition of the interface"
     )]
     HandlerMismatch { file: String, import: String, next: String, export: String, source: anyhow::Error },
-    #[error("{first} and {second}: both import `{import}`, with types that exclude each other: build both for one version of it")]
+    #[error(
+        "{first} and {second}: both import `{import}`, with types that exclude each other: build both for one version of it"
+    )]
     ImportConflict { first: String, second: String, import: String, source: anyhow::Error },
     #[error("{files}: cannot be linked")]
     Link { files: String, source: anyhow::Error },
@@ -115,7 +121,9 @@ impl Hint {
             Hint::Wasi02 => {
                 "it is an HTTP component of WASI 0.2, and WASI 0.3 is needed: rebuild it for the world `wasi:http/service`"
             }
-            Hint::Command => "it is a command: run it with `interflow run`, or build a component for the world `wasi:http/service`",
+            Hint::Command => {
+                "it is a command: run it with `interflow run`, or build a component for the world `wasi:http/service`"
+            }
             Hint::Unknown => "build it for the world `wasi:http/service` or `wasi:http/middleware`",
         }
     }
@@ -197,17 +205,17 @@ impl Shape {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let name = import?.name.name;
-                        shape
-                            .imports
-                            .extend(types.component_item_for_import(name).map(|entity| item(types, name, entity, NESTING_MAX)));
+                        shape.imports.extend(
+                            types.component_item_for_import(name).map(|entity| item(types, name, entity, NESTING_MAX)),
+                        );
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
                         let name = export?.name.name;
-                        shape
-                            .exports
-                            .extend(types.component_item_for_export(name).map(|entity| item(types, name, entity, NESTING_MAX)));
+                        shape.exports.extend(
+                            types.component_item_for_export(name).map(|entity| item(types, name, entity, NESTING_MAX)),
+                        );
                     }
                 }
                 _ => {}
@@ -218,9 +226,14 @@ impl Shape {
 
     /// The handler it exports, in a version that we know.
     fn exported_handler(&self, file: &str) -> Result<&str, ComposeError> {
-        let mut handlers = self.exports.iter().filter(|export| export.is(HANDLER)).map(|export| export.name.as_str()).peekable();
+        let mut handlers =
+            self.exports.iter().filter(|export| export.is(HANDLER)).map(|export| export.name.as_str()).peekable();
         let Some(first) = handlers.peek().copied() else {
-            return Err(ComposeError::NoHandler { file: file.to_string(), exports: list(&self.exports), hint: Hint::of(self) });
+            return Err(ComposeError::NoHandler {
+                file: file.to_string(),
+                exports: list(&self.exports),
+                hint: Hint::of(self),
+            });
         };
         handlers.find(|name| are_semver_compatible(name, HANDLER_KNOWN)).ok_or_else(|| ComposeError::UnknownVersion {
             file: file.to_string(),
@@ -235,9 +248,11 @@ impl Shape {
             self.imports.iter().filter(|import| import.is(HANDLER)).map(|import| import.name.as_str()).collect();
         match handlers.iter().find(|name| !are_semver_compatible(name, HANDLER_KNOWN)) {
             None => Ok(handlers),
-            Some(name) => {
-                Err(ComposeError::UnknownVersion { file: file.to_string(), direction: Direction::Imports, name: name.to_string() })
-            }
+            Some(name) => Err(ComposeError::UnknownVersion {
+                file: file.to_string(),
+                direction: Direction::Imports,
+                name: name.to_string(),
+            }),
         }
     }
 }
@@ -332,7 +347,9 @@ fn joints<'a>(chain: &[Link], shapes: &'a [Shape]) -> Result<Vec<Joint<'a>>, Com
         let joint = Joint { export: shape.exported_handler(file)?, imports: shape.imported_handlers(file)? };
         match (chain.get(position + 1), joint.imports.first()) {
             (Some(next), None) => return Err(ComposeError::NoNext { file: file.clone(), next: next.name.clone() }),
-            (None, Some(import)) => return Err(ComposeError::NothingFollows { file: file.clone(), import: import.to_string() }),
+            (None, Some(import)) => {
+                return Err(ComposeError::NothingFollows { file: file.clone(), import: import.to_string() });
+            }
             (Some(_), Some(_)) | (None, None) => joints.push(joint),
         }
     }
@@ -348,18 +365,22 @@ fn link(chain: &[Link], joints: &[Joint<'_>]) -> Result<Vec<u8>, ComposeError> {
     for position in (0..chain.len()).rev() {
         let instance = graph.instantiate(packages[position]);
         nodes.push(instance);
-        let arguments = next.iter().flat_map(|next| joints[position].imports.iter().map(move |import| (*import, *next)));
+        let arguments =
+            next.iter().flat_map(|next| joints[position].imports.iter().map(move |import| (*import, *next)));
         for (import, handler) in arguments {
-            graph.set_instantiation_argument(instance, import, handler).map_err(|error| ComposeError::HandlerMismatch {
-                file: chain[position].name.clone(),
-                import: import.to_string(),
-                next: chain[position + 1].name.clone(),
-                export: joints[position + 1].export.to_string(),
-                source: error.into(),
+            graph.set_instantiation_argument(instance, import, handler).map_err(|error| {
+                ComposeError::HandlerMismatch {
+                    file: chain[position].name.clone(),
+                    import: import.to_string(),
+                    next: chain[position + 1].name.clone(),
+                    export: joints[position + 1].export.to_string(),
+                    source: error.into(),
+                }
             })?;
         }
-        let handler =
-            graph.alias_instance_export(instance, joints[position].export).map_err(|error| failed(chain, error.into()))?;
+        let handler = graph
+            .alias_instance_export(instance, joints[position].export)
+            .map_err(|error| failed(chain, error.into()))?;
         next = Some(handler);
     }
     nodes.reverse();
@@ -379,7 +400,8 @@ fn register(graph: &mut CompositionGraph, chain: &[Link]) -> Result<Vec<PackageI
             None => {
                 let name = format!("interflow:link{}", known.len());
                 let failed = |source| ComposeError::Link { files: link.name.clone(), source };
-                let package = Package::from_bytes(&name, None, link.bytes.clone(), graph.types_mut()).map_err(failed)?;
+                let package =
+                    Package::from_bytes(&name, None, link.bytes.clone(), graph.types_mut()).map_err(failed)?;
                 graph.register_package(package).map_err(|error| failed(error.into()))?
             }
         };

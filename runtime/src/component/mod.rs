@@ -71,8 +71,8 @@ pub fn engine_config() -> Config {
 /// What guests' core modules may use: what the validator admits, less what belongs to components or needs what the engine is
 /// built without (the garbage collector, on which exceptions depend, and shared memories).
 pub fn core_features() -> WasmFeatures {
-    let core =
-        WasmFeatures::WASM3 & !(WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS);
+    let core = WasmFeatures::WASM3
+        & !(WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS);
     translate::features() & core
 }
 
@@ -119,7 +119,9 @@ pub struct ShimExports {
 impl ShimExports {
     fn resolve(plan: &Plan, module: &Module) -> Result<Self> {
         let find = |name: &str| find_export(module, name);
-        let each = |count: usize, name: fn(u32) -> String| (0..count as u32).map(|n| find(&name(n))).collect::<Result<Vec<_>>>();
+        let each = |count: usize, name: fn(u32) -> String| {
+            (0..count as u32).map(|n| find(&name(n))).collect::<Result<Vec<_>>>()
+        };
         Ok(ShimExports {
             memory: find(shims::export::MEMORY)?,
             table: find(shims::export::TABLE)?,
@@ -229,7 +231,12 @@ impl Parts {
             .iter()
             .map(|position| code.get(*position as usize).cloned().context("a module is missing"))
             .collect::<Result<_>>()?;
-        ensure!(plan.module_exports.len() == modules.len(), "{} modules, {} planned", modules.len(), plan.module_exports.len());
+        ensure!(
+            plan.module_exports.len() == modules.len(),
+            "{} modules, {} planned",
+            modules.len(),
+            plan.module_exports.len()
+        );
         let module_exports = plan
             .module_exports
             .iter()

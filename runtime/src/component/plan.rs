@@ -146,41 +146,146 @@ pub struct Trampoline {
 
 /// `wasmtime-environ`'s trampolines, reduced to those that we bind; the names are the specification's.
 #[derive(Serialize, Deserialize, Debug, Clone)]
-#[expect(missing_docs, reason = "the variants are the canonical built-ins, their fields are what the binary format gives them")]
+#[expect(
+    missing_docs,
+    reason = "the variants are the canonical built-ins, their fields are what the binary format gives them"
+)]
 pub enum Builtin {
-    LowerImport { lowering: u32, instance: u32 },
-    Transcode { op: TranscodeOp, from: u32, to: u32 },
-    ResourceNew { instance: u32, ty: TypeResourceTableIndex },
-    ResourceRep { instance: u32, ty: TypeResourceTableIndex },
-    ResourceDrop { instance: u32, ty: TypeResourceTableIndex },
-    BackpressureInc { instance: u32 },
-    BackpressureDec { instance: u32 },
-    TaskReturn { instance: u32, signature: u32, options: u32, results: TypeTupleIndex },
-    TaskCancel { instance: u32 },
-    WaitableSetNew { instance: u32 },
-    WaitableSetWait { instance: u32, options: u32 },
-    WaitableSetPoll { instance: u32, options: u32 },
-    WaitableSetDrop { instance: u32 },
-    WaitableJoin { instance: u32 },
-    SubtaskDrop { instance: u32 },
-    SubtaskCancel { instance: u32, async_: bool },
-    StreamNew { instance: u32, ty: TypeStreamTableIndex },
-    StreamRead { instance: u32, ty: TypeStreamTableIndex, options: u32 },
-    StreamWrite { instance: u32, ty: TypeStreamTableIndex, options: u32 },
-    StreamCancelRead { instance: u32, ty: TypeStreamTableIndex, async_: bool },
-    StreamCancelWrite { instance: u32, ty: TypeStreamTableIndex, async_: bool },
-    StreamDropReadable { instance: u32, ty: TypeStreamTableIndex },
-    StreamDropWritable { instance: u32, ty: TypeStreamTableIndex },
-    FutureNew { instance: u32, ty: TypeFutureTableIndex },
-    FutureRead { instance: u32, ty: TypeFutureTableIndex, options: u32 },
-    FutureWrite { instance: u32, ty: TypeFutureTableIndex, options: u32 },
-    FutureCancelRead { instance: u32, ty: TypeFutureTableIndex, async_: bool },
-    FutureCancelWrite { instance: u32, ty: TypeFutureTableIndex, async_: bool },
-    FutureDropReadable { instance: u32, ty: TypeFutureTableIndex },
-    FutureDropWritable { instance: u32, ty: TypeFutureTableIndex },
-    ErrorContextNew { instance: u32, options: u32 },
-    ErrorContextDebugMessage { instance: u32, options: u32 },
-    ErrorContextDrop { instance: u32 },
+    LowerImport {
+        lowering: u32,
+        instance: u32,
+    },
+    Transcode {
+        op: TranscodeOp,
+        from: u32,
+        to: u32,
+    },
+    ResourceNew {
+        instance: u32,
+        ty: TypeResourceTableIndex,
+    },
+    ResourceRep {
+        instance: u32,
+        ty: TypeResourceTableIndex,
+    },
+    ResourceDrop {
+        instance: u32,
+        ty: TypeResourceTableIndex,
+    },
+    BackpressureInc {
+        instance: u32,
+    },
+    BackpressureDec {
+        instance: u32,
+    },
+    TaskReturn {
+        instance: u32,
+        signature: u32,
+        options: u32,
+        results: TypeTupleIndex,
+    },
+    TaskCancel {
+        instance: u32,
+    },
+    WaitableSetNew {
+        instance: u32,
+    },
+    WaitableSetWait {
+        instance: u32,
+        options: u32,
+    },
+    WaitableSetPoll {
+        instance: u32,
+        options: u32,
+    },
+    WaitableSetDrop {
+        instance: u32,
+    },
+    WaitableJoin {
+        instance: u32,
+    },
+    SubtaskDrop {
+        instance: u32,
+    },
+    SubtaskCancel {
+        instance: u32,
+        async_: bool,
+    },
+    StreamNew {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+    },
+    StreamRead {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+        options: u32,
+    },
+    StreamWrite {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+        options: u32,
+    },
+    StreamCancelRead {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+        async_: bool,
+    },
+    StreamCancelWrite {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+        async_: bool,
+    },
+    StreamDropReadable {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+    },
+    StreamDropWritable {
+        instance: u32,
+        ty: TypeStreamTableIndex,
+    },
+    FutureNew {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+    },
+    FutureRead {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+        options: u32,
+    },
+    FutureWrite {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+        options: u32,
+    },
+    FutureCancelRead {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+        async_: bool,
+    },
+    FutureCancelWrite {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+        async_: bool,
+    },
+    FutureDropReadable {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+    },
+    FutureDropWritable {
+        instance: u32,
+        ty: TypeFutureTableIndex,
+    },
+    ErrorContextNew {
+        instance: u32,
+        options: u32,
+    },
+    ErrorContextDebugMessage {
+        instance: u32,
+        options: u32,
+    },
+    ErrorContextDrop {
+        instance: u32,
+    },
     ErrorContextTransfer,
     ResourceTransferOwn,
     ResourceTransferBorrow,
@@ -191,8 +296,12 @@ pub enum Builtin {
     Trap,
     EnterSyncCall,
     ExitSyncCall,
-    ThreadYield { instance: u32 },
-    ThreadIndex { instance: u32 },
+    ThreadYield {
+        instance: u32,
+    },
+    ThreadIndex {
+        instance: u32,
+    },
     /// Bound to a function that traps and names what is missing.
     Unsupported(String),
 }

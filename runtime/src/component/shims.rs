@@ -8,9 +8,9 @@
 use super::plan::{Adapter, Builtin, CoreType, Lift, LiftKind, Lower, Plan, Signature};
 use anyhow::{Result, ensure};
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, GlobalType, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module, RefType, TableSection,
-    TableType, TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module,
+    RefType, TableSection, TableType, TypeSection, ValType,
 };
 use wasmtime_environ::component::{CanonicalOptions, CanonicalOptionsDataModel};
 
@@ -382,7 +382,8 @@ impl<'a> ShimModule<'a> {
     fn adapter(&mut self, n: u32) {
         let adapter = &self.plan.adapters[n as usize];
         let mut asm = Asm::new(adapter.signature.params.len() as u32);
-        let (task, parent, code, block) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
+        let (task, parent, code, block) =
+            (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
         self.trap_unless_may_leave(&mut asm, adapter.caller);
         self.admit(&mut asm, n, code);
         self.push_task(&mut asm, n, task, parent);
@@ -522,7 +523,12 @@ impl<'a> ShimModule<'a> {
         }
     }
 
-    fn release_gate(&self, asm: &mut Asm, gate: impl Fn(&mut Asm) -> &mut Asm, instance: impl Fn(&mut Asm) -> &mut Asm) {
+    fn release_gate(
+        &self,
+        asm: &mut Asm,
+        gate: impl Fn(&mut Asm) -> &mut Asm,
+        instance: impl Fn(&mut Asm) -> &mut Asm,
+    ) {
         let rest = asm.local(ValType::I32);
         gate(asm);
         gate(asm).load(0).const_(!record::GATE_EXCLUSIVE).op(Instruction::I32And).tee(rest).store(0);
@@ -576,7 +582,11 @@ impl<'a> ShimModule<'a> {
         let mut asm = Asm::new(ty.params.len() as u32);
         let task = asm.local(ValType::I32);
         self.trap_unless_may_leave(&mut asm, instance);
-        asm.load_at(record::CURRENT).tee(task).load(record::RETURN_SIGNATURE).const_(signature + 1).op(Instruction::I32Xor);
+        asm.load_at(record::CURRENT)
+            .tee(task)
+            .load(record::RETURN_SIGNATURE)
+            .const_(signature + 1)
+            .op(Instruction::I32Xor);
         asm.get(task).load(record::RESOLVED).op(Instruction::I32Or);
         asm.get(task).load(record::BORROWS).op(Instruction::I32Or).if_();
         asm.get(task).const_(signature).call(self.host(HostImport::ReturnTrap)).op(Instruction::Unreachable).end();
@@ -633,7 +643,12 @@ impl<'a> ShimModule<'a> {
         };
         asm.get(is_async).if_();
         gate(&mut asm);
-        asm.load(record::INSTANCES).if_().get(callee).call(self.host(HostImport::MayNotEnter)).op(Instruction::Unreachable).end();
+        asm.load(record::INSTANCES)
+            .if_()
+            .get(callee)
+            .call(self.host(HostImport::MayNotEnter))
+            .op(Instruction::Unreachable)
+            .end();
         gate(&mut asm);
         asm.const_(record::GATE_EXCLUSIVE).store(record::INSTANCES).end();
         asm.load_at(record::FREE).op(Instruction::I32Eqz).if_().call(self.host(HostImport::Grow)).end();
@@ -661,7 +676,10 @@ impl<'a> ShimModule<'a> {
             &mut asm,
             |asm| {
                 instance(asm);
-                asm.const_(record::INSTANCE_SIZE).op(Instruction::I32Mul).const_(record::INSTANCES).op(Instruction::I32Add)
+                asm.const_(record::INSTANCE_SIZE)
+                    .op(Instruction::I32Mul)
+                    .const_(record::INSTANCES)
+                    .op(Instruction::I32Add)
             },
             |asm| {
                 instance(asm);
@@ -716,7 +734,9 @@ impl<'a> ShimModule<'a> {
 
     fn realloc_instance(&self, n: u32) -> Option<u32> {
         let uses = |options: &&CanonicalOptions| match options.data_model {
-            CanonicalOptionsDataModel::LinearMemory(memory) => memory.realloc.is_some_and(|realloc| realloc.as_u32() == n),
+            CanonicalOptionsDataModel::LinearMemory(memory) => {
+                memory.realloc.is_some_and(|realloc| realloc.as_u32() == n)
+            }
             CanonicalOptionsDataModel::Gc {} => false,
         };
         self.plan.options.iter().find(uses).map(|options| options.instance.as_u32())
@@ -792,7 +812,13 @@ impl<'a> ShimModule<'a> {
         self.exports.export(export::MEMORY, ExportKind::Memory, 0);
         let size = u64::from(self.layout.size().max(1));
         let mut tables = TableSection::new();
-        tables.table(TableType { element_type: RefType::FUNCREF, table64: false, minimum: size, maximum: Some(size), shared: false });
+        tables.table(TableType {
+            element_type: RefType::FUNCREF,
+            table64: false,
+            minimum: size,
+            maximum: Some(size),
+            shared: false,
+        });
         self.exports.export(export::TABLE, ExportKind::Table, 0);
         let mut globals = GlobalSection::new();
         let flag = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
@@ -807,7 +833,12 @@ impl<'a> ShimModule<'a> {
         let offset = ConstExpr::i32_const(self.layout.lift_job(0).cast_signed());
         elements.active(Some(0), &offset, Elements::Functions(jobs.into()));
         let mut module = Module::new();
-        module.section(&self.types).section(&self.import_section).section(&self.functions).section(&tables).section(&memories);
+        module
+            .section(&self.types)
+            .section(&self.import_section)
+            .section(&self.functions)
+            .section(&tables)
+            .section(&memories);
         module.section(&globals).section(&self.exports).section(&elements).section(&self.code);
         Shims { wasm: module.finish(), imports: self.imports }
     }
@@ -985,7 +1016,10 @@ impl Asm {
         locals
     }
     fn load_scratch(&mut self, types: &[CoreType]) -> &mut Self {
-        types.iter().enumerate().fold(self, |asm, (n, ty)| asm.const_(0).load_typed(record::SCRATCH + 8 * n as u32, *ty))
+        types
+            .iter()
+            .enumerate()
+            .fold(self, |asm, (n, ty)| asm.const_(0).load_typed(record::SCRATCH + 8 * n as u32, *ty))
     }
     fn store_scratch(&mut self, types: &[CoreType], locals: &[u32]) -> &mut Self {
         types.iter().zip(locals).enumerate().fold(self, |asm, (n, (ty, local))| {

@@ -135,7 +135,11 @@ fn one_component_is_left_as_it_is() {
 
 #[test]
 fn a_chain_exports_the_outermost_handler_and_shares_imports() {
-    let chain = [link("a.wasm", &middleware("0.3.2")), link("b.wasm", &middleware("0.3.2")), link("app.wasm", &service("0.3.2"))];
+    let chain = [
+        link("a.wasm", &middleware("0.3.2")),
+        link("b.wasm", &middleware("0.3.2")),
+        link("app.wasm", &service("0.3.2")),
+    ];
     let bytes = compose(&chain).unwrap();
     valid(&bytes);
     let shape = Shape::of("chain", &bytes).unwrap();
@@ -149,9 +153,13 @@ fn versions_of_one_track_link_in_any_order() {
     for first in old_and_new {
         for second in old_and_new {
             for last in old_and_new {
-                let chain =
-                    [link("a.wasm", &middleware(first)), link("b.wasm", &middleware(second)), link("app.wasm", &service(last))];
-                let bytes = compose(&chain).unwrap_or_else(|error| panic!("{first} {second} {last}: {}", message(error)));
+                let chain = [
+                    link("a.wasm", &middleware(first)),
+                    link("b.wasm", &middleware(second)),
+                    link("app.wasm", &service(last)),
+                ];
+                let bytes =
+                    compose(&chain).unwrap_or_else(|error| panic!("{first} {second} {last}: {}", message(error)));
                 valid(&bytes);
                 let shape = Shape::of("chain", &bytes).unwrap();
                 let highest = first.max(second).max(last);
@@ -175,7 +183,8 @@ fn a_later_version_may_have_more_in_its_interface() {
 
 #[test]
 fn a_middleware_of_two_versions_links() {
-    let chain = [link("mw.wasm", &middleware_with("0.3.2", "0.3.0", "(own $response)")), link("app.wasm", &service("0.3.1"))];
+    let chain =
+        [link("mw.wasm", &middleware_with("0.3.2", "0.3.0", "(own $response)")), link("app.wasm", &service("0.3.1"))];
     valid(&compose(&chain).unwrap());
 }
 
@@ -309,18 +318,24 @@ fn imports_that_exclude_each_other_name_both_files() {
     let one = service_with("0.3.2", r#"(export "same" (func (param "a" u32)))"#);
     // A middleware with another idea of the same function of the same interface.
     let text =
-        [types("0.3.2", r#"(export "same" (func (param "a" string)))"#), import_handler("0.3.2", "(own $response)")].concat();
+        [types("0.3.2", r#"(export "same" (func (param "a" string)))"#), import_handler("0.3.2", "(own $response)")]
+            .concat();
     let other = wat(&format!(r#"(component {text} (export "wasi:http/handler@0.3.2" (instance $next)))"#));
     let error = compose(&[link("mw.wasm", &other), link("app.wasm", &one)]).unwrap_err();
     let found = message(error);
-    assert!(found.contains("mw.wasm") && found.contains("app.wasm") && found.contains("`wasi:http/types@0.3.2`"), "{found}");
+    assert!(
+        found.contains("mw.wasm") && found.contains("app.wasm") && found.contains("`wasi:http/types@0.3.2`"),
+        "{found}"
+    );
 }
 
 #[test]
 fn no_bytes_of_a_file_make_compose_panic() {
     // Each byte of a component in turn is replaced; what is still valid may link, anything else is an error.
     let (mw, app) = (middleware("0.3.2"), service("0.3.0"));
-    for (position, value) in (0..mw.len()).flat_map(|position| [0x00, 0x01, 0x40, 0x7f, 0xff].map(|value| (position, value))) {
+    for (position, value) in
+        (0..mw.len()).flat_map(|position| [0x00, 0x01, 0x40, 0x7f, 0xff].map(|value| (position, value)))
+    {
         let mut broken = mw.clone();
         broken[position] = value;
         let _ = compose(&[link("mw.wasm", &broken), link("app.wasm", &app)]);
@@ -353,7 +368,9 @@ fn shims_of_every_kind_of_call_are_valid() {
     let ways: Vec<(&str, &str)> =
         ["", "async"].iter().flat_map(|lower| ["sync", "callback", "stackful"].map(|lift| (*lower, lift))).collect();
     for (result, param) in results.iter().flat_map(|result| params.map(|param| (*result, param))) {
-        for ((lower, lift), async_type) in ways.iter().flat_map(|way| ["async", ""].map(|async_type| (*way, async_type))) {
+        for ((lower, lift), async_type) in
+            ways.iter().flat_map(|way| ["async", ""].map(|async_type| (*way, async_type)))
+        {
             let Some(text) = call(lower, lift, async_type, param, result) else { continue };
             let translated = translate::translate(&wat(&text)).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
             let fast = translated.plan.adapters.len();
@@ -496,7 +513,8 @@ fn the_key_depends_on_every_link_and_their_order_but_not_on_file_names() {
     let (a, b) = (link("a", b"aa"), link("b", b"b"));
     let key = |chain: &[&Link]| Key::of(engine(), &chain.iter().map(|link| (*link).clone()).collect::<Vec<_>>());
     assert_eq!(key(&[&a, &b]), key(&[&link("c", b"aa"), &link("d", b"b")]));
-    let different = [key(&[]), key(&[&a]), key(&[&b]), key(&[&a, &b]), key(&[&b, &a]), key(&[&a, &a]), key(&[&link("", b"aab")])];
+    let different =
+        [key(&[]), key(&[&a]), key(&[&b]), key(&[&a, &b]), key(&[&b, &a]), key(&[&a, &a]), key(&[&link("", b"aab")])];
     for (position, one) in different.iter().enumerate() {
         assert!(!different[..position].contains(one), "{position}");
     }
@@ -597,7 +615,8 @@ fn a_directory_that_others_may_write_to_is_refused() {
 #[test]
 fn the_entries_used_longest_ago_go_first() {
     let scratch = Scratch::new();
-    let chains: Vec<Vec<Link>> = ["0.3.0", "0.3.1", "0.3.2"].map(|version| vec![link("app.wasm", &service(version))]).to_vec();
+    let chains: Vec<Vec<Link>> =
+        ["0.3.0", "0.3.1", "0.3.2"].map(|version| vec![link("app.wasm", &service(version))]).to_vec();
     let paths: Vec<PathBuf> = {
         let cache = scratch.cache();
         chains.iter().map(|chain| cache::testing::path(&cache, &Key::of(engine(), chain))).collect()
@@ -672,7 +691,9 @@ fn the_engine_allows_what_the_validator_admits() {
 #[test]
 fn real_guests_link_and_compile() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guests/target/wasm32-wasip2/release");
-    let read = |name: &str| std::fs::read(dir.join(format!("{name}.wasm"))).ok().map(|bytes| link(&format!("{name}.wasm"), &bytes));
+    let read = |name: &str| {
+        std::fs::read(dir.join(format!("{name}.wasm"))).ok().map(|bytes| link(&format!("{name}.wasm"), &bytes))
+    };
     let names = ["auth", "gzip", "log", "middleware", "hello", "echo"];
     let guests: Vec<Link> = names.iter().filter_map(|name| read(name)).collect();
     if guests.len() < names.len() {

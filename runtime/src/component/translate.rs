@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use wasmparser::{Operator, Payload, TypeRef, Validator, WasmFeatures};
 use wasmtime_environ::component::{
-    self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType, StaticModuleIndex,
-    Trampoline as EnvironTrampoline, TypeDef, UnsafeIntrinsic,
+    self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType,
+    StaticModuleIndex, Trampoline as EnvironTrampoline, TypeDef, UnsafeIntrinsic,
 };
 use wasmtime_environ::{EntityIndex, EntityType, PrimaryMap, ScopeVec, Tunables, WasmValType};
 
@@ -37,7 +37,10 @@ pub fn features() -> WasmFeatures {
 /// Validates and flattens `bytes`.
 pub fn translate(bytes: &[u8]) -> Result<Translated> {
     ensure!(bytes.starts_with(b"\0asm"), "not a WebAssembly binary");
-    ensure!(wasmparser::Parser::is_component(bytes), "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)");
+    ensure!(
+        wasmparser::Parser::is_component(bytes),
+        "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)"
+    );
     let tunables = Tunables::default_host();
     let mut validator = Validator::new_with_features(features());
     let mut types = environ::ComponentTypesBuilder::new(&validator);
@@ -71,7 +74,11 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(translation: &'a environ::ComponentTranslation, modules: &'a Modules<'a>, types: environ::ComponentTypes) -> Result<Self> {
+    fn new(
+        translation: &'a environ::ComponentTranslation,
+        modules: &'a Modules<'a>,
+        types: environ::ComponentTypes,
+    ) -> Result<Self> {
         Ok(Planner {
             component: &translation.component,
             trampolines: &translation.trampolines,
@@ -107,7 +114,11 @@ impl<'a> Planner<'a> {
         let plan = Plan {
             imports: component.imports.iter().map(|(_, import)| Import { name: self.import_name(import) }).collect(),
             lowerings: self.lowerings(),
-            imported_resources: component.imported_resources.iter().map(|(_, i)| self.import_name(&component.imports[*i])).collect(),
+            imported_resources: component
+                .imported_resources
+                .iter()
+                .map(|(_, i)| self.import_name(&component.imports[*i]))
+                .collect(),
             defined_resources: component
                 .defined_resource_instances
                 .iter()
@@ -150,7 +161,9 @@ impl<'a> Planner<'a> {
                 }
             }
             GlobalInitializer::InstantiateModule(InstantiateModule::Import(..), _) => {
-                bail!("the component imports a core module; only functions and resources can be imported from this host")
+                bail!(
+                    "the component imports a core module; only functions and resources can be imported from this host"
+                )
             }
             GlobalInitializer::LowerImport { .. } => {}
             GlobalInitializer::ExtractMemory(e) => {
@@ -186,9 +199,14 @@ impl<'a> Planner<'a> {
         for name in fact.exports.keys().filter_map(|name| name.strip_prefix("[async-start]")) {
             let body = fact.adapter_body(name).with_context(|| format!("adapter {name} has an unknown shape"))?;
             let start_call = fact
-                .import_of(self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))), body.start_call)
+                .import_of(
+                    self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))),
+                    body.start_call,
+                )
                 .and_then(|position| args.get(position));
-            let Some(CoreDef::Trampoline(start_call)) = start_call else { bail!("adapter {name} does not end in a start-call") };
+            let Some(CoreDef::Trampoline(start_call)) = start_call else {
+                bail!("adapter {name} does not end in a start-call")
+            };
             let lift = match (&self.trampolines[*start_call], body.async_callee) {
                 (EnvironTrampoline::SyncStartCall { callback }, _)
                 | (EnvironTrampoline::AsyncStartCall { callback, .. }, Some(true)) => match callback {
@@ -201,7 +219,10 @@ impl<'a> Planner<'a> {
                 _ => bail!("adapter {name} calls an unknown start-call"),
             };
             let Some(CoreDef::Trampoline(prepare)) = fact
-                .import_of(self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))), body.prepare_call)
+                .import_of(
+                    self.modules[module].module.imports().map(|(_, _, ty)| matches!(ty, EntityType::Function(_))),
+                    body.prepare_call,
+                )
                 .and_then(|position| args.get(position))
             else {
                 bail!("adapter {name} does not begin with a prepare-call")
@@ -247,7 +268,8 @@ impl<'a> Planner<'a> {
     /// An export of the newest instance, by name.
     fn own_export(&mut self, name: &str) -> Def {
         let instance = self.instance_modules.len() - 1;
-        let export = intern(&mut self.module_exports[self.instance_modules[instance].as_u32() as usize], name.to_string());
+        let export =
+            intern(&mut self.module_exports[self.instance_modules[instance].as_u32() as usize], name.to_string());
         Def::Export { instance: instance as u32, export }
     }
 
@@ -302,7 +324,8 @@ impl<'a> Planner<'a> {
         for trampoline in self.trampolines.values() {
             if let EnvironTrampoline::LowerImport { index, lower_ty, options } = trampoline {
                 let position = index.as_u32() as usize;
-                lowerings[position] = Some(Lowering { import: imports[position], ty: *lower_ty, options: options.as_u32() });
+                lowerings[position] =
+                    Some(Lowering { import: imports[position], ty: *lower_ty, options: options.as_u32() });
             }
         }
         lowerings.into_iter().map(|l| l.expect("every lowering has its trampoline")).collect()
@@ -321,7 +344,10 @@ impl<'a> Planner<'a> {
                     self.exports.insert(name, position);
                 }
                 Export::Instance { exports, .. } if prefix.is_empty() => self.exports(&format!("{name}#"), exports)?,
-                Export::Instance { .. } | Export::Type(_) | Export::ModuleStatic { .. } | Export::ModuleImport { .. } => {}
+                Export::Instance { .. }
+                | Export::Type(_)
+                | Export::ModuleStatic { .. }
+                | Export::ModuleImport { .. } => {}
             }
         }
         Ok(())
@@ -367,13 +393,16 @@ impl<'a> Planner<'a> {
     fn builtin(&mut self, trampoline: &EnvironTrampoline) -> Builtin {
         use EnvironTrampoline as T;
         match trampoline {
-            T::LowerImport { index, options, .. } => {
-                Builtin::LowerImport { lowering: index.as_u32(), instance: self.component.options[*options].instance.as_u32() }
-            }
+            T::LowerImport { index, options, .. } => Builtin::LowerImport {
+                lowering: index.as_u32(),
+                instance: self.component.options[*options].instance.as_u32(),
+            },
             T::Transcoder { from64: true, .. } | T::Transcoder { to64: true, .. } => {
                 Builtin::Unsupported("strings in 64-bit memories".into())
             }
-            T::Transcoder { op, from, to, .. } => Builtin::Transcode { op: (*op).into(), from: from.as_u32(), to: to.as_u32() },
+            T::Transcoder { op, from, to, .. } => {
+                Builtin::Transcode { op: (*op).into(), from: from.as_u32(), to: to.as_u32() }
+            }
             T::ResourceNew { instance, ty } => Builtin::ResourceNew { instance: instance.as_u32(), ty: *ty },
             T::ResourceRep { instance, ty } => Builtin::ResourceRep { instance: instance.as_u32(), ty: *ty },
             T::ResourceDrop { instance, ty } => Builtin::ResourceDrop { instance: instance.as_u32(), ty: *ty },
@@ -388,7 +417,12 @@ impl<'a> Planner<'a> {
                     instance: instance.as_u32(),
                 };
                 let signature = self.return_signature(signature);
-                Builtin::TaskReturn { instance: instance.as_u32(), signature, options: options.as_u32(), results: *results }
+                Builtin::TaskReturn {
+                    instance: instance.as_u32(),
+                    signature,
+                    options: options.as_u32(),
+                    results: *results,
+                }
             }
             T::TaskCancel { instance } => Builtin::TaskCancel { instance: instance.as_u32() },
             T::WaitableSetNew { instance } => Builtin::WaitableSetNew { instance: instance.as_u32() },
@@ -401,7 +435,9 @@ impl<'a> Planner<'a> {
             T::WaitableSetDrop { instance } => Builtin::WaitableSetDrop { instance: instance.as_u32() },
             T::WaitableJoin { instance } => Builtin::WaitableJoin { instance: instance.as_u32() },
             T::SubtaskDrop { instance } => Builtin::SubtaskDrop { instance: instance.as_u32() },
-            T::SubtaskCancel { instance, async_ } => Builtin::SubtaskCancel { instance: instance.as_u32(), async_: *async_ },
+            T::SubtaskCancel { instance, async_ } => {
+                Builtin::SubtaskCancel { instance: instance.as_u32(), async_: *async_ }
+            }
             T::StreamNew { instance, ty } => Builtin::StreamNew { instance: instance.as_u32(), ty: *ty },
             T::StreamRead { instance, ty, options } => {
                 Builtin::StreamRead { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
@@ -415,8 +451,12 @@ impl<'a> Planner<'a> {
             T::StreamCancelWrite { instance, ty, async_ } => {
                 Builtin::StreamCancelWrite { instance: instance.as_u32(), ty: *ty, async_: *async_ }
             }
-            T::StreamDropReadable { instance, ty } => Builtin::StreamDropReadable { instance: instance.as_u32(), ty: *ty },
-            T::StreamDropWritable { instance, ty } => Builtin::StreamDropWritable { instance: instance.as_u32(), ty: *ty },
+            T::StreamDropReadable { instance, ty } => {
+                Builtin::StreamDropReadable { instance: instance.as_u32(), ty: *ty }
+            }
+            T::StreamDropWritable { instance, ty } => {
+                Builtin::StreamDropWritable { instance: instance.as_u32(), ty: *ty }
+            }
             T::FutureNew { instance, ty } => Builtin::FutureNew { instance: instance.as_u32(), ty: *ty },
             T::FutureRead { instance, ty, options } => {
                 Builtin::FutureRead { instance: instance.as_u32(), ty: *ty, options: options.as_u32() }
@@ -430,8 +470,12 @@ impl<'a> Planner<'a> {
             T::FutureCancelWrite { instance, ty, async_ } => {
                 Builtin::FutureCancelWrite { instance: instance.as_u32(), ty: *ty, async_: *async_ }
             }
-            T::FutureDropReadable { instance, ty } => Builtin::FutureDropReadable { instance: instance.as_u32(), ty: *ty },
-            T::FutureDropWritable { instance, ty } => Builtin::FutureDropWritable { instance: instance.as_u32(), ty: *ty },
+            T::FutureDropReadable { instance, ty } => {
+                Builtin::FutureDropReadable { instance: instance.as_u32(), ty: *ty }
+            }
+            T::FutureDropWritable { instance, ty } => {
+                Builtin::FutureDropWritable { instance: instance.as_u32(), ty: *ty }
+            }
             T::ErrorContextNew { instance, options, .. } => {
                 Builtin::ErrorContextNew { instance: instance.as_u32(), options: options.as_u32() }
             }
@@ -455,7 +499,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-type ExportMap = environ::NameMap<wasmtime_environ::collections::TryString, (environ::ExportIndex, environ::ComponentExternData)>;
+type ExportMap =
+    environ::NameMap<wasmtime_environ::collections::TryString, (environ::ExportIndex, environ::ComponentExternData)>;
 
 /// Does a value of this type refer to memory outside of itself?
 fn has_pointer(types: &environ::ComponentTypes, ty: &InterfaceType) -> bool {
@@ -506,7 +551,8 @@ struct AdapterBody {
 
 impl<'a> FactModule<'a> {
     fn parse(wasm: &'a [u8]) -> Result<Self> {
-        let mut fact = FactModule { types: vec![], functions: vec![], imported: 0, exports: BTreeMap::new(), bodies: vec![] };
+        let mut fact =
+            FactModule { types: vec![], functions: vec![], imported: 0, exports: BTreeMap::new(), bodies: vec![] };
         for payload in wasmparser::Parser::new(0).parse_all(wasm) {
             match payload? {
                 Payload::TypeSection(section) => {
@@ -541,7 +587,8 @@ impl<'a> FactModule<'a> {
     }
 
     fn signature(&self, export: &str) -> Result<Signature> {
-        let function = self.exports.get(export).with_context(|| format!("an adapter module has no export `{export}`"))?;
+        let function =
+            self.exports.get(export).with_context(|| format!("an adapter module has no export `{export}`"))?;
         Ok(self.types[self.functions[*function as usize] as usize].clone())
     }
 
@@ -570,7 +617,9 @@ impl<'a> FactModule<'a> {
         };
         let (lower, async_callee) = match (*result_count, rest) {
             (environ::PREPARE_ASYNC_NO_RESULT, [_, _, flags]) => (Lower::Async { retptr: false }, Some(flags & 1 != 0)),
-            (environ::PREPARE_ASYNC_WITH_RESULT, [_, _, flags]) => (Lower::Async { retptr: true }, Some(flags & 1 != 0)),
+            (environ::PREPARE_ASYNC_WITH_RESULT, [_, _, flags]) => {
+                (Lower::Async { retptr: true }, Some(flags & 1 != 0))
+            }
             (0, [_]) => (Lower::SyncNone, None),
             (1, [_]) => (Lower::SyncFlat, None),
             (_, [_]) => (Lower::SyncRetptr, None),

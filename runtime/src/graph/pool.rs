@@ -67,6 +67,8 @@ struct Place {
     pool: Weak<Pool>,
     member: Rc<Member>,
     phase: Cell<Phase>,
+    /// Cancels the guest's task, for when the client is gone before there was a response.
+    cancel: RefCell<Option<Box<dyn Fn()>>>,
     _permit: Permit,
 }
 
@@ -133,7 +135,9 @@ impl Pool {
             member.retired.set(true);
         }
         let phase = Cell::new(Phase::Handling { since: executor::now() });
-        let place = Rc::new(Place { pool: Rc::downgrade(self), member: member.clone(), phase, _permit: permit });
+        let cancel = RefCell::default();
+        let place =
+            Rc::new(Place { pool: Rc::downgrade(self), member: member.clone(), phase, cancel, _permit: permit });
         let mut leases = member.leases.borrow_mut();
         if leases.len() > 2 * self.service.config.concurrent_max.get() {
             leases.retain(|lease| lease.strong_count() > 0);
@@ -147,7 +151,10 @@ impl Pool {
     fn with_room(&self) -> Option<Rc<Member>> {
         let max = self.service.config.concurrent_max.get();
         let has_room = |member: &&Rc<Member>| {
-            !member.retired.get() && member.active.get() < max && member.zone.poison().is_none() && !member.zone.is_busy()
+            !member.retired.get()
+                && member.active.get() < max
+                && member.zone.poison().is_none()
+                && !member.zone.is_busy()
         };
         self.zones.borrow().iter().rev().find(has_room).cloned()
     }
@@ -182,7 +189,13 @@ impl Pool {
         let timeout = self.service.config.timeout;
         let zones = self.zones.borrow().clone();
         for member in &zones {
-            let late: Vec<_> = member.leases.borrow().iter().filter_map(Weak::upgrade).filter(|place| place.is_late(now, timeout)).collect();
+            let late: Vec<_> = member
+                .leases
+                .borrow()
+                .iter()
+                .filter_map(Weak::upgrade)
+                .filter(|place| place.is_late(now, timeout))
+                .collect();
             late.into_iter().for_each(|place| Lease(place).abandon());
             let unused = member.active.get() == 0;
             let idle = now.duration_since(member.idle_since.get()) >= IDLE && self.zones.borrow().len() > 1;
@@ -231,14 +244,21 @@ impl Lease {
         &self.0.member.zone
     }
 
+    /// What to do if the client goes before there is a response.
+    pub fn on_gone(&self, cancel: impl Fn() + 'static) {
+        *self.0.cancel.borrow_mut() = Some(Box::new(cancel));
+    }
+
     /// The response has begun.
     pub fn streaming(&self) {
+        *self.0.cancel.borrow_mut() = None;
         self.0.advance(Phase::Streaming);
     }
 
     /// Nobody waits for the guest any more: the response is sent, or the client is gone.
     pub fn finishing(&self) {
         self.0.advance(Phase::Finishing { since: executor::now() });
+        self.0.member.cancel_unwanted();
     }
 
     /// The guest did not finish in time: its zone takes no more requests, and goes when only such requests are left in it.
@@ -260,6 +280,20 @@ impl Lease {
 }
 
 impl Member {
+    /// Cancels the guests whose clients are gone, if nobody waits for anything in the zone any more.
+    ///
+    /// Not before: the bindings of many guests trap when they are cancelled, which would take the neighbours along.
+    fn cancel_unwanted(&self) {
+        let places: Vec<_> = self.leases.borrow().iter().filter_map(Weak::upgrade).collect();
+        let wanted = |place: &Rc<Place>| matches!(place.phase.get(), Phase::Handling { .. } | Phase::Streaming);
+        if places.iter().any(wanted) {
+            return;
+        }
+        for cancel in places.iter().filter_map(|place| place.cancel.borrow_mut().take()) {
+            cancel();
+        }
+    }
+
     /// A retired zone in which nothing of use is left goes.
     fn settle(self: &Rc<Self>) {
         if self.retired.get() && self.abandoned.get() > 0 && self.active.get() == self.abandoned.get() {

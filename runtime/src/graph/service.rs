@@ -99,7 +99,12 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot be served; the message names file, import and what would satisfy it.
-    pub fn load(engine: &Engine, chain: &[Link], cache: Option<&Cache>, config: ServiceConfig) -> Result<Arc<Service>, ServiceError> {
+    pub fn load(
+        engine: &Engine,
+        chain: &[Link],
+        cache: Option<&Cache>,
+        config: ServiceConfig,
+    ) -> Result<Arc<Service>, ServiceError> {
         let compiled = component::load(engine, chain, cache)?;
         let files = chain.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(" -> ");
         let mut linker = Linker::new();

@@ -136,7 +136,9 @@ impl<T: 'static> FutureReader<T> {
 fn poll_items<T: Lift>(end: &mut ReadEnd, task: &mut Context<'_>, max: usize) -> Poll<Result<Option<Vec<T>>>> {
     let lift: LiftItems = |cx, ty, at, count| match ty {
         Some(ty) => Ok(Box::new(T::load_list(cx, ty, at, count)?)),
-        None => Ok(Box::new((0..count).map(|_| T::load(cx, crate::host::value::NO_TYPE, 0)).collect::<Result<Vec<T>>>()?)),
+        None => {
+            Ok(Box::new((0..count).map(|_| T::load(cx, crate::host::value::NO_TYPE, 0)).collect::<Result<Vec<T>>>()?))
+        }
     };
     let items = ready!(end.poll_read(max, lift, task))?;
     Poll::Ready(Ok(items.map(|items| *items.downcast().expect("`lift` makes a Vec<T>"))))

@@ -153,7 +153,9 @@ impl Server {
     async fn accept(self: Rc<Self>, mut listener: TcpListener) {
         loop {
             // At most one waits for a permit: this loop.
-            let Ok(permit) = self.connections.acquire().await else { unreachable!("one place to wait is enough for one") };
+            let Ok(permit) = self.connections.acquire().await else {
+                unreachable!("one place to wait is enough for one")
+            };
             let accepted = {
                 let accept = pin!(listener.accept());
                 let stop = pin!(self.config.shutdown.reached(Phase::Draining));
@@ -252,6 +254,7 @@ impl Server {
     async fn call(&self, request: Request, lease: &Lease) -> Result<Own<Response>, hyper::Response<OutgoingBody>> {
         let service = self.pool.service();
         let call = lease.zone().call_guarded(service.handle, (Own::new(request),), lease.clone());
+        lease.on_gone(call.canceller());
         match executor::timeout(service.config.timeout, call).await {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(code))) => Err(self.failed(&code)),
@@ -277,7 +280,12 @@ impl Server {
         plain(status_of(code), &format!("the component answered with the error {name}"))
     }
 
-    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard) -> hyper::Response<OutgoingBody> {
+    async fn send(
+        &self,
+        response: Own<Response>,
+        method: &http::Method,
+        lease: Guard,
+    ) -> hyper::Response<OutgoingBody> {
         let mut response = match response.0.into_hyper(method) {
             Ok(response) => response,
             Err(code) => return self.failed(&code),
@@ -321,4 +329,3 @@ fn overloaded() -> hyper::Response<OutgoingBody> {
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
-

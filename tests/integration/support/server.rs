@@ -3,8 +3,8 @@
 //! Output is kept line by line. When a server goes out of scope it must still have been running and must not have panicked;
 //! then it is killed. If the test has failed, what the server said is printed.
 
-use super::Io;
 use super::http::{Connection, Cut, Response};
+use super::{Io, process};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -37,6 +37,21 @@ pub(crate) fn binary() -> &'static Path {
         assert!(binary.exists(), "{} is not there: run `make test`, which builds it", binary.display());
         binary
     })
+}
+
+/// Whether this machine lets us use the driver: containers often forbid io_uring.
+pub(crate) fn allowed(io: Io) -> bool {
+    static URING: OnceLock<bool> = OnceLock::new();
+    match io {
+        Io::Epoll => true,
+        Io::Uring => *URING.get_or_init(|| {
+            // The driver is chosen before files are read.
+            let mut command = Command::new(binary());
+            command.args(["serve", "no-such-file", "--io", "uring"]);
+            let finished = process::run(&mut command, START_LIMIT);
+            finished.stderr.contains("cannot read")
+        }),
+    }
 }
 
 /// The component of a guest, by the name of its file.
@@ -190,7 +205,7 @@ impl Server {
     /// A GET on a connection of its own, of which anything may come.
     pub(crate) fn try_get(&self, path: &str) -> Result<Response, Cut> {
         let mut connection = self.connect();
-        connection.send(&format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"));
+        connection.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"));
         connection.response()
     }
 

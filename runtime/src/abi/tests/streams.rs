@@ -144,7 +144,9 @@ const GUEST_TO_GUEST: &str = r#"
 fn every_byte_of_a_stream_arrives_whatever_the_buffers() {
     let component = link(GUEST_TO_GUEST, &Linker::new());
     let zone = zone(&component);
-    for (n, chunk, size) in [(10u32, 16u32, 16u32), (7, 100, 30), (7, 30, 100), (1, 1, 1), (0, 5, 5), (3, 100_000, 65_536)] {
+    for (n, chunk, size) in
+        [(10u32, 16u32, 16u32), (7, 100, 30), (7, 30, 100), (1, 1, 1), (0, 5, 5), (3, 100_000, 65_536)]
+    {
         let got: u32 = returned(&component, &zone, "run", (n, chunk, size));
         assert_eq!(got, n * chunk, "{n} chunks of {chunk} into {size}");
         assert_empty(&zone);
@@ -257,7 +259,8 @@ fn ends_that_a_guest_passes_through_come_back_as_they_were() {
     let zone = zone(&component);
     let stream = StreamReader::<u8>::new(Bytes { left: 77, step: 1, ready: false });
     let future = FutureReader::ready("moin".to_string());
-    let (stream, future): (StreamReader<u8>, FutureReader<String>) = returned(&component, &zone, "pass", (stream, future));
+    let (stream, future): (StreamReader<u8>, FutureReader<String>) =
+        returned(&component, &zone, "pass", (stream, future));
     let source = stream.into_source::<Bytes>().ok().expect("it is the host's own");
     assert_eq!(source.left, 77);
     assert_eq!(poll_once(future.value()).expect("it is ready").expect("it is a value"), "moin");

@@ -8,7 +8,8 @@ fn guest(builtins: &str, imports: &str, body: &str) -> String {
     let instance: String = builtins
         .match_indices("(core func $")
         .map(|(at, found)| {
-            let name: String = builtins[at + found.len()..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect();
+            let name: String =
+                builtins[at + found.len()..].chars().take_while(|c| !c.is_whitespace() && *c != ')').collect();
             format!(r#"(export "{name}" (func ${name})) "#)
         })
         .collect();

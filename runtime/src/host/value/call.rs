@@ -83,12 +83,7 @@ pub fn lower_result<R: Lower>(
     store_at(cx, ty, value, pointer)
 }
 
-fn store_at<T: Lower>(
-    cx: &mut LowerCx<'_>,
-    ty: InterfaceType,
-    value: T,
-    pointer: u32,
-) -> Result<()> {
+fn store_at<T: Lower>(cx: &mut LowerCx<'_>, ty: InterfaceType, value: T, pointer: u32) -> Result<()> {
     let at = aligned(pointer, T::ALIGN)?;
     slice(cx.memory(), at, T::SIZE)?;
     value.store(cx, ty, at)

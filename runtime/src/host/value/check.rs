@@ -19,24 +19,16 @@ pub struct TypeChecker<'a> {
 pub type Check = fn(&InterfaceType, &TypeChecker<'_>) -> Result<(), String>;
 
 /// Do the parameters `P` and the result `R` of a host function fit the component's function type?
-pub fn check_function<P: Lift, R: Lower>(
-    function: TypeFuncIndex,
-    types: &TypeChecker<'_>,
-) -> Result<(), String> {
+pub fn check_function<P: Lift, R: Lower>(function: TypeFuncIndex, types: &TypeChecker<'_>) -> Result<(), String> {
     let function = &types.types[function];
-    P::check(&InterfaceType::Tuple(function.params), types)
-        .map_err(|e| format!("parameters: {e}"))?;
+    P::check(&InterfaceType::Tuple(function.params), types).map_err(|e| format!("parameters: {e}"))?;
     R::check(&result_type(function.results, types.types), types).map_err(|e| format!("result: {e}"))
 }
 
 /// Do the parameters `P` and the result `R` fit a function that a component exports?
-pub fn check_export<P: Lower, R: Lift>(
-    function: TypeFuncIndex,
-    types: &TypeChecker<'_>,
-) -> Result<(), String> {
+pub fn check_export<P: Lower, R: Lift>(function: TypeFuncIndex, types: &TypeChecker<'_>) -> Result<(), String> {
     let function = &types.types[function];
-    P::check(&InterfaceType::Tuple(function.params), types)
-        .map_err(|e| format!("parameters: {e}"))?;
+    P::check(&InterfaceType::Tuple(function.params), types).map_err(|e| format!("parameters: {e}"))?;
     R::check(&result_type(function.results, types.types), types).map_err(|e| format!("result: {e}"))
 }
 
@@ -47,21 +39,13 @@ pub(super) fn scalar(ty: &InterfaceType, expected_ty: InterfaceType) -> Result<(
     Err(expected(kind(&expected_ty), ty))
 }
 
-pub(super) fn tuple(
-    ty: &InterfaceType,
-    types: &TypeChecker<'_>,
-    elements: &[Check],
-) -> Result<(), String> {
+pub(super) fn tuple(ty: &InterfaceType, types: &TypeChecker<'_>, elements: &[Check]) -> Result<(), String> {
     let InterfaceType::Tuple(found) = ty else {
         return Err(expected("tuple", ty));
     };
     let found = &types.types[*found].types;
     if found.len() != elements.len() {
-        return Err(format!(
-            "expected {} values, found {}",
-            elements.len(),
-            found.len()
-        ));
+        return Err(format!("expected {} values, found {}", elements.len(), found.len()));
     }
     for (i, (check, ty)) in elements.iter().zip(found).enumerate() {
         check(ty, types).map_err(|e| format!("value {i}: {e}"))?;
@@ -70,20 +54,12 @@ pub(super) fn tuple(
 }
 
 /// A record with exactly these fields in this order.
-pub fn record(
-    ty: &InterfaceType,
-    types: &TypeChecker<'_>,
-    fields: &[(&str, Check)],
-) -> Result<(), String> {
+pub fn record(ty: &InterfaceType, types: &TypeChecker<'_>, fields: &[(&str, Check)]) -> Result<(), String> {
     let InterfaceType::Record(found) = ty else {
         return Err(expected("record", ty));
     };
     let found = &types.types[*found].fields;
-    names(
-        "fields",
-        fields.iter().map(|(name, _)| *name),
-        found.iter().map(|field| field.name.as_str()),
-    )?;
+    names("fields", fields.iter().map(|(name, _)| *name), found.iter().map(|field| field.name.as_str()))?;
     for ((name, check), field) in fields.iter().zip(found) {
         check(&field.ty, types).map_err(|e| format!("field \"{name}\": {e}"))?;
     }
@@ -91,20 +67,12 @@ pub fn record(
 }
 
 /// A variant with exactly these cases in this order; `None` for a case without payload.
-pub fn variant(
-    ty: &InterfaceType,
-    types: &TypeChecker<'_>,
-    cases: &[(&str, Option<Check>)],
-) -> Result<(), String> {
+pub fn variant(ty: &InterfaceType, types: &TypeChecker<'_>, cases: &[(&str, Option<Check>)]) -> Result<(), String> {
     let InterfaceType::Variant(found) = ty else {
         return Err(expected("variant", ty));
     };
     let found = &types.types[*found].cases;
-    names(
-        "cases",
-        cases.iter().map(|(name, _)| *name),
-        found.keys().map(String::as_str),
-    )?;
+    names("cases", cases.iter().map(|(name, _)| *name), found.keys().map(String::as_str))?;
     for ((name, check), payload) in cases.iter().zip(found.values()) {
         match (check, payload) {
             (Some(check), Some(ty)) => check(ty, types),
@@ -118,11 +86,7 @@ pub fn variant(
 }
 
 /// An enum with exactly these cases in this order.
-pub fn enumeration(
-    ty: &InterfaceType,
-    types: &TypeChecker<'_>,
-    cases: &[&str],
-) -> Result<(), String> {
+pub fn enumeration(ty: &InterfaceType, types: &TypeChecker<'_>, cases: &[&str]) -> Result<(), String> {
     match ty {
         InterfaceType::Enum(found) => {
             let found = types.types[*found].names.iter().map(String::as_str);
@@ -144,10 +108,7 @@ pub fn flags(ty: &InterfaceType, types: &TypeChecker<'_>, labels: &[&str]) -> Re
 }
 
 /// A payload that may be absent; `T = ()` stands for none.
-pub(super) fn payload<T: ComponentType>(
-    found: Option<&InterfaceType>,
-    types: &TypeChecker<'_>,
-) -> Result<(), String> {
+pub(super) fn payload<T: ComponentType>(found: Option<&InterfaceType>, types: &TypeChecker<'_>) -> Result<(), String> {
     let absent = TypeId::of::<T>() == TypeId::of::<()>();
     match (absent, found) {
         (true, None) => Ok(()),
@@ -171,9 +132,7 @@ fn names<'a>(
     let (our_len, their_len) = (ours.len(), theirs.len());
     for (our, their) in ours.zip(theirs) {
         if our != their {
-            return Err(format!(
-                "{what} differ: expected \"{our}\", found \"{their}\""
-            ));
+            return Err(format!("{what} differ: expected \"{our}\", found \"{their}\""));
         }
     }
     if our_len != their_len {

@@ -11,9 +11,7 @@ pub enum Failure<E> {
 
 impl<E> Failure<E> {
     /// A trap with a message for people.
-    pub fn trap(
-        message: impl std::fmt::Display + std::fmt::Debug + Send + Sync + 'static,
-    ) -> Failure<E> {
+    pub fn trap(message: impl std::fmt::Display + std::fmt::Debug + Send + Sync + 'static) -> Failure<E> {
         Failure::Trap(wasmtime::Error::msg(message))
     }
 

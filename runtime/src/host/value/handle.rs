@@ -50,10 +50,7 @@ macro_rules! handle {
             const ALIGN: usize = 4;
             const FLAT: usize = 1;
 
-            fn check(
-                ty: &InterfaceType,
-                types: &TypeChecker<'_>,
-            ) -> std::result::Result<(), String> {
+            fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
                 match ty {
                     InterfaceType::$case(table) => check_resource::<T>(*table, types),
                     other => Err(check::expected($what, other)),
@@ -62,16 +59,10 @@ macro_rules! handle {
         }
 
         impl<T: 'static> Lift for $name<T> {
-            fn lift(
-                cx: &mut LiftCx<'_>,
-                ty: InterfaceType,
-                src: &mut FlatSource<'_>,
-            ) -> Result<Self> {
+            fn lift(cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<Self> {
                 let handle = src.next() as u32;
                 match ty {
-                    InterfaceType::$case(table) => {
-                        Ok($name(representation(cx.$method(table, handle)?)))
-                    }
+                    InterfaceType::$case(table) => Ok($name(representation(cx.$method(table, handle)?))),
                     other => unchecked($what, other),
                 }
             }
@@ -79,21 +70,14 @@ macro_rules! handle {
             fn load(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<Self> {
                 let handle = u32::from_le_bytes(read(cx.memory(), at)?);
                 match ty {
-                    InterfaceType::$case(table) => {
-                        Ok($name(representation(cx.$method(table, handle)?)))
-                    }
+                    InterfaceType::$case(table) => Ok($name(representation(cx.$method(table, handle)?))),
                     other => unchecked($what, other),
                 }
             }
         }
 
         impl<T: 'static> Lower for $name<T> {
-            fn lower(
-                self,
-                cx: &mut LowerCx<'_>,
-                ty: InterfaceType,
-                dst: &mut FlatSink<'_>,
-            ) -> Result<()> {
+            fn lower(self, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()> {
                 match ty {
                     InterfaceType::$case(table) => dst.push(u64::from(cx.$method(table, self.0)?)),
                     other => unchecked($what, other),
@@ -123,10 +107,7 @@ fn check_resource<T: 'static>(
 ) -> std::result::Result<(), String> {
     match (types.resource)(table) {
         Some(found) if found == TypeId::of::<T>() => Ok(()),
-        Some(_) => Err(format!(
-            "expected the resource implemented by `{}`, found another one",
-            type_name::<T>()
-        )),
+        Some(_) => Err(format!("expected the resource implemented by `{}`, found another one", type_name::<T>())),
         None => Err(format!(
             "expected the resource implemented by `{}`, found one that the host does not implement",
             type_name::<T>()
@@ -138,9 +119,6 @@ fn check_resource<T: 'static>(
 fn representation<T: 'static>(value: Rc<dyn Any>) -> Rc<T> {
     match value.downcast::<T>() {
         Ok(value) => value,
-        Err(_) => panic!(
-            "a resource table checked for `{}` held something else",
-            type_name::<T>()
-        ),
+        Err(_) => panic!("a resource table checked for `{}` held something else", type_name::<T>()),
     }
 }

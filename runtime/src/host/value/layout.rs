@@ -16,28 +16,16 @@ pub struct Layout {
 
 impl Layout {
     /// The place of no value at all: an empty tuple, an absent payload.
-    pub const NOTHING: Layout = Layout {
-        size: 0,
-        align: 1,
-        flat: 0,
-    };
+    pub const NOTHING: Layout = Layout { size: 0, align: 1, flat: 0 };
 
     /// The layout of a Rust type.
     pub const fn of<T: ComponentType>() -> Layout {
-        Layout {
-            size: T::SIZE,
-            align: T::ALIGN,
-            flat: T::FLAT,
-        }
+        Layout { size: T::SIZE, align: T::ALIGN, flat: T::FLAT }
     }
 
     /// One scalar of `size` bytes.
     pub const fn scalar(size: usize) -> Layout {
-        Layout {
-            size,
-            align: size,
-            flat: 1,
-        }
+        Layout { size, align: size, flat: 1 }
     }
 
     /// Fields one behind the other, each at its alignment.

@@ -14,8 +14,9 @@ impl<T: ComponentType> ComponentType for Vec<T> {
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {
-            InterfaceType::List(list) => T::check(&types.types[*list].element, types)
-                .map_err(|e| format!("list element: {e}")),
+            InterfaceType::List(list) => {
+                T::check(&types.types[*list].element, types).map_err(|e| format!("list element: {e}"))
+            }
             other => Err(check::expected("list", other)),
         }
     }
@@ -49,12 +50,7 @@ impl<T: Lower> Lower for Vec<T> {
 }
 
 /// A list that a guest points to. Nothing is allocated before its range is known to be inside the memory.
-fn load_range<T: Lift>(
-    cx: &mut LiftCx<'_>,
-    element: InterfaceType,
-    pointer: u32,
-    len: u32,
-) -> Result<Vec<T>> {
+fn load_range<T: Lift>(cx: &mut LiftCx<'_>, element: InterfaceType, pointer: u32, len: u32) -> Result<Vec<T>> {
     let len = len as usize;
     let byte_len = byte_len::<T>(len)?;
     let at = aligned(pointer, T::ALIGN)?;
@@ -63,11 +59,7 @@ fn load_range<T: Lift>(
 }
 
 /// Allocates in the guest and writes the list there: its pointer and length.
-fn store_range<T: Lower>(
-    values: Vec<T>,
-    cx: &mut LowerCx<'_>,
-    ty: InterfaceType,
-) -> Result<(u32, u32)> {
+fn store_range<T: Lower>(values: Vec<T>, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<(u32, u32)> {
     let byte_len = byte_len::<T>(values.len())?;
     // `byte_len` fits in 28 bits and no element is empty, so neither cast loses anything.
     let len = values.len() as u32;
@@ -77,10 +69,7 @@ fn store_range<T: Lower>(
     Ok((pointer, len))
 }
 
-fn element(
-    ty: InterfaceType,
-    types: &wasmtime_environ::component::ComponentTypes,
-) -> InterfaceType {
+fn element(ty: InterfaceType, types: &wasmtime_environ::component::ComponentTypes) -> InterfaceType {
     match ty {
         InterfaceType::List(list) => types[list].element,
         other => unchecked("list", other),
@@ -91,10 +80,7 @@ fn element(
 pub(super) fn byte_len<T: ComponentType>(len: usize) -> Result<usize> {
     match len.checked_mul(T::SIZE) {
         Some(bytes) if bytes <= BYTE_LENGTH_MAX => Ok(bytes),
-        _ => Err(format_err!(
-            "a list of {len} elements of {} bytes is longer than {BYTE_LENGTH_MAX} bytes",
-            T::SIZE
-        )),
+        _ => Err(format_err!("a list of {len} elements of {} bytes is longer than {BYTE_LENGTH_MAX} bytes", T::SIZE)),
     }
 }
 
@@ -105,12 +91,7 @@ pub(super) fn charge<T>(cx: &mut LiftCx<'_>, len: usize) -> Result<()> {
 }
 
 /// [`Lift::load_list`] for elements that have no faster way.
-pub(super) fn load_each<T: Lift>(
-    cx: &mut LiftCx<'_>,
-    ty: InterfaceType,
-    at: usize,
-    len: usize,
-) -> Result<Vec<T>> {
+pub(super) fn load_each<T: Lift>(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize, len: usize) -> Result<Vec<T>> {
     slice(cx.memory(), at, byte_len::<T>(len)?)?;
     charge::<T>(cx, len)?;
     let mut values = Vec::with_capacity(len);
@@ -121,12 +102,7 @@ pub(super) fn load_each<T: Lift>(
 }
 
 /// [`Lower::store_list`] for elements that have no faster way.
-pub(super) fn store_each<T: Lower>(
-    values: Vec<T>,
-    cx: &mut LowerCx<'_>,
-    ty: InterfaceType,
-    at: usize,
-) -> Result<()> {
+pub(super) fn store_each<T: Lower>(values: Vec<T>, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()> {
     for (i, value) in values.into_iter().enumerate() {
         value.store(cx, ty, at + i * T::SIZE)?;
     }
@@ -141,13 +117,11 @@ impl<T: ComponentType, const N: usize> ComponentType for [T; N] {
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {
             InterfaceType::FixedLengthList(list) if types.types[*list].size as usize == N => {
-                T::check(&types.types[*list].element, types)
-                    .map_err(|e| format!("list element: {e}"))
+                T::check(&types.types[*list].element, types).map_err(|e| format!("list element: {e}"))
             }
-            InterfaceType::FixedLengthList(list) => Err(format!(
-                "expected a list of {N} elements, found one of {}",
-                types.types[*list].size
-            )),
+            InterfaceType::FixedLengthList(list) => {
+                Err(format!("expected a list of {N} elements, found one of {}", types.types[*list].size))
+            }
             other => Err(check::expected("fixed-length list", other)),
         }
     }
@@ -169,8 +143,7 @@ impl<T: Lift, const N: usize> Lift for [T; N] {
 impl<T: Lower, const N: usize> Lower for [T; N] {
     fn lower(self, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()> {
         let element = fixed_element(ty, cx.types());
-        self.into_iter()
-            .try_for_each(|value| value.lower(cx, element, dst))
+        self.into_iter().try_for_each(|value| value.lower(cx, element, dst))
     }
 
     fn store(self, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()> {
@@ -179,10 +152,7 @@ impl<T: Lower, const N: usize> Lower for [T; N] {
     }
 }
 
-fn fixed_element(
-    ty: InterfaceType,
-    types: &wasmtime_environ::component::ComponentTypes,
-) -> InterfaceType {
+fn fixed_element(ty: InterfaceType, types: &wasmtime_environ::component::ComponentTypes) -> InterfaceType {
     match ty {
         InterfaceType::FixedLengthList(list) => types[list].element,
         other => unchecked("fixed-length list", other),

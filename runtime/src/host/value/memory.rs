@@ -11,16 +11,14 @@ pub(super) const BYTE_LENGTH_MAX: usize = (1 << 28) - 1;
 /// The `len` bytes from `at`.
 pub(super) fn slice(memory: &[u8], at: usize, len: usize) -> Result<&[u8]> {
     let end = at.checked_add(len);
-    end.and_then(|end| memory.get(at..end))
-        .ok_or_else(|| out_of_bounds(at, len, memory.len()))
+    end.and_then(|end| memory.get(at..end)).ok_or_else(|| out_of_bounds(at, len, memory.len()))
 }
 
 /// The `len` bytes from `at`, to be written.
 pub(super) fn slice_mut(memory: &mut [u8], at: usize, len: usize) -> Result<&mut [u8]> {
     let memory_len = memory.len();
     let end = at.checked_add(len);
-    end.and_then(|end| memory.get_mut(at..end))
-        .ok_or_else(|| out_of_bounds(at, len, memory_len))
+    end.and_then(|end| memory.get_mut(at..end)).ok_or_else(|| out_of_bounds(at, len, memory_len))
 }
 
 /// The `N` bytes from `at`.
@@ -36,10 +34,7 @@ pub(super) fn read<const N: usize>(memory: &[u8], at: usize) -> Result<[u8; N]> 
 #[inline]
 pub(super) fn write<const N: usize>(memory: &mut [u8], at: usize, bytes: [u8; N]) -> Result<()> {
     let memory_len = memory.len();
-    match memory
-        .get_mut(at..)
-        .and_then(|rest| rest.first_chunk_mut::<N>())
-    {
+    match memory.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>()) {
         Some(place) => {
             *place = bytes;
             Ok(())
@@ -51,10 +46,7 @@ pub(super) fn write<const N: usize>(memory: &mut [u8], at: usize, bytes: [u8; N]
 /// A pointer and a length, as lists and strings have them.
 pub(super) fn read_pair(memory: &[u8], at: usize) -> Result<(u32, u32)> {
     let [p0, p1, p2, p3, l0, l1, l2, l3] = read::<8>(memory, at)?;
-    Ok((
-        u32::from_le_bytes([p0, p1, p2, p3]),
-        u32::from_le_bytes([l0, l1, l2, l3]),
-    ))
+    Ok((u32::from_le_bytes([p0, p1, p2, p3]), u32::from_le_bytes([l0, l1, l2, l3])))
 }
 
 /// Writes a pointer and a length.

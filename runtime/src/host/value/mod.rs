@@ -59,12 +59,7 @@ pub trait Lift: ComponentType {
     fn load(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<Self>;
 
     /// Takes `len` values that lie one behind the other from `at`; `ty` is the type of one.
-    fn load_list(
-        cx: &mut LiftCx<'_>,
-        ty: InterfaceType,
-        at: usize,
-        len: usize,
-    ) -> Result<Vec<Self>> {
+    fn load_list(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize, len: usize) -> Result<Vec<Self>> {
         list::load_each(cx, ty, at, len)
     }
 }
@@ -80,12 +75,7 @@ pub trait Lower: ComponentType {
     fn store(self, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()>;
 
     /// Writes the values one behind the other from `at`; `ty` is the type of one.
-    fn store_list(
-        values: Vec<Self>,
-        cx: &mut LowerCx<'_>,
-        ty: InterfaceType,
-        at: usize,
-    ) -> Result<()> {
+    fn store_list(values: Vec<Self>, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()> {
         list::store_each(values, cx, ty, at)
     }
 }

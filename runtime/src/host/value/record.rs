@@ -28,12 +28,7 @@ pub fn load_field<T: Lift>(cx: &mut LiftCx<'_>, ty: InterfaceType, at: &mut usiz
 
 /// Stores the field that comes next after `at`, and moves `at` behind it.
 #[inline]
-pub fn store_field<T: Lower>(
-    value: T,
-    cx: &mut LowerCx<'_>,
-    ty: InterfaceType,
-    at: &mut usize,
-) -> Result<()> {
+pub fn store_field<T: Lower>(value: T, cx: &mut LowerCx<'_>, ty: InterfaceType, at: &mut usize) -> Result<()> {
     let start = next::<T>(at);
     value.store(cx, ty, start)
 }

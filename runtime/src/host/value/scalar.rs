@@ -115,40 +115,24 @@ const CANONICAL_NAN_F64: u64 = 0x7ff8_0000_0000_0000;
 #[inline]
 fn f32_from_bits(bits: u32) -> f32 {
     let value = f32::from_bits(bits);
-    if value.is_nan() {
-        f32::from_bits(CANONICAL_NAN_F32)
-    } else {
-        value
-    }
+    if value.is_nan() { f32::from_bits(CANONICAL_NAN_F32) } else { value }
 }
 
 #[inline]
 fn f64_from_bits(bits: u64) -> f64 {
     let value = f64::from_bits(bits);
-    if value.is_nan() {
-        f64::from_bits(CANONICAL_NAN_F64)
-    } else {
-        value
-    }
+    if value.is_nan() { f64::from_bits(CANONICAL_NAN_F64) } else { value }
 }
 
 /// Lowering may scramble NaNs; we take the deterministic choice, the canonical one.
 #[inline]
 fn f32_to_bits(value: f32) -> u32 {
-    if value.is_nan() {
-        CANONICAL_NAN_F32
-    } else {
-        value.to_bits()
-    }
+    if value.is_nan() { CANONICAL_NAN_F32 } else { value.to_bits() }
 }
 
 #[inline]
 fn f64_to_bits(value: f64) -> u64 {
-    if value.is_nan() {
-        CANONICAL_NAN_F64
-    } else {
-        value.to_bits()
-    }
+    if value.is_nan() { CANONICAL_NAN_F64 } else { value.to_bits() }
 }
 
 impl ComponentType for bool {

@@ -54,9 +54,7 @@ fn load_range(cx: &mut LiftCx<'_>, pointer: u32, code_units: u32) -> Result<Stri
     match cx.encoding() {
         StringEncoding::Utf8 => load_utf8(cx, pointer, code_units as usize),
         StringEncoding::Utf16 => load_utf16(cx, pointer, code_units as usize),
-        StringEncoding::CompactUtf16 if code_units & UTF16_TAG == 0 => {
-            load_latin1(cx, pointer, code_units as usize)
-        }
+        StringEncoding::CompactUtf16 if code_units & UTF16_TAG == 0 => load_latin1(cx, pointer, code_units as usize),
         StringEncoding::CompactUtf16 => load_utf16(cx, pointer, (code_units ^ UTF16_TAG) as usize),
     }
 }
@@ -101,9 +99,7 @@ fn admitted(byte_len: usize) -> Result<usize> {
     if byte_len <= BYTE_LENGTH_MAX {
         return Ok(byte_len);
     }
-    Err(format_err!(
-        "a string of {byte_len} bytes is longer than {BYTE_LENGTH_MAX} bytes"
-    ))
+    Err(format_err!("a string of {byte_len} bytes is longer than {BYTE_LENGTH_MAX} bytes"))
 }
 
 /// Allocates in the guest and writes the string there: its pointer and its tagged code units.

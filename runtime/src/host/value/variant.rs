@@ -38,17 +38,8 @@ impl VariantLayout {
         let align = max(discriminant, payload.align);
         let start = align_to(discriminant, payload.align);
         let size = align_to(start + payload.size, align);
-        let whole = Layout {
-            size,
-            align,
-            flat: 1 + payload.flat,
-        };
-        VariantLayout {
-            whole,
-            cases: cases.len(),
-            discriminant,
-            payload: start,
-        }
+        let whole = Layout { size, align, flat: 1 + payload.flat };
+        VariantLayout { whole, cases: cases.len(), discriminant, payload: start }
     }
 
     /// Which case comes next in the core values; below the number of cases. Its payload must be lifted next.
@@ -59,12 +50,7 @@ impl VariantLayout {
 
     /// The payload of the case just lifted, and past the slots that only wider cases use.
     #[inline]
-    pub fn lift_payload<T: Lift>(
-        &self,
-        cx: &mut LiftCx<'_>,
-        ty: InterfaceType,
-        src: &mut FlatSource<'_>,
-    ) -> Result<T> {
+    pub fn lift_payload<T: Lift>(&self, cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<T> {
         let value = T::lift(cx, ty, src)?;
         for _ in 1 + T::FLAT..self.whole.flat {
             src.next();
@@ -85,12 +71,7 @@ impl VariantLayout {
 
     /// The payload of the variant at `at`.
     #[inline]
-    pub fn load_payload<T: Lift>(
-        &self,
-        cx: &mut LiftCx<'_>,
-        ty: InterfaceType,
-        at: usize,
-    ) -> Result<T> {
+    pub fn load_payload<T: Lift>(&self, cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<T> {
         T::load(cx, ty, at + self.payload)
     }
 
@@ -133,10 +114,7 @@ impl VariantLayout {
         if (case as usize) < self.cases {
             return Ok(case);
         }
-        Err(format_err!(
-            "discriminant {case} of a variant with {} cases",
-            self.cases
-        ))
+        Err(format_err!("discriminant {case} of a variant with {} cases", self.cases))
     }
 }
 
@@ -192,9 +170,7 @@ impl<T: Lift> Lift for Option<T> {
         let layout = const { option_layout::<T>() };
         match layout.lift_case(src)? {
             0 => layout.lift_payload::<()>(cx, NO_TYPE, src).map(|()| None),
-            _ => layout
-                .lift_payload(cx, some_type(ty, cx.types()), src)
-                .map(Some),
+            _ => layout.lift_payload(cx, some_type(ty, cx.types()), src).map(Some),
         }
     }
 
@@ -202,9 +178,7 @@ impl<T: Lift> Lift for Option<T> {
         let layout = const { option_layout::<T>() };
         match layout.load_case(cx, at)? {
             0 => Ok(None),
-            _ => layout
-                .load_payload(cx, some_type(ty, cx.types()), at)
-                .map(Some),
+            _ => layout.load_payload(cx, some_type(ty, cx.types()), at).map(Some),
         }
     }
 }
@@ -237,10 +211,8 @@ impl<T: ComponentType, E: ComponentType> ComponentType for std::result::Result<T
         match ty {
             InterfaceType::Result(result) => {
                 let result = &types.types[*result];
-                check::payload::<T>(result.ok.as_ref(), types)
-                    .map_err(|e| format!("result ok: {e}"))?;
-                check::payload::<E>(result.err.as_ref(), types)
-                    .map_err(|e| format!("result error: {e}"))
+                check::payload::<T>(result.ok.as_ref(), types).map_err(|e| format!("result ok: {e}"))?;
+                check::payload::<E>(result.err.as_ref(), types).map_err(|e| format!("result error: {e}"))
             }
             other => Err(check::expected("result", other)),
         }
@@ -269,12 +241,8 @@ impl<T: Lift, E: Lift> Lift for std::result::Result<T, E> {
     fn lift(cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<Self> {
         let layout = const { result_layout::<T, E>() };
         match layout.lift_case(src)? {
-            0 => layout
-                .lift_payload(cx, ok_type(ty, cx.types()), src)
-                .map(Ok),
-            _ => layout
-                .lift_payload(cx, err_type(ty, cx.types()), src)
-                .map(Err),
+            0 => layout.lift_payload(cx, ok_type(ty, cx.types()), src).map(Ok),
+            _ => layout.lift_payload(cx, err_type(ty, cx.types()), src).map(Err),
         }
     }
 
@@ -282,9 +250,7 @@ impl<T: Lift, E: Lift> Lift for std::result::Result<T, E> {
         let layout = const { result_layout::<T, E>() };
         match layout.load_case(cx, at)? {
             0 => layout.load_payload(cx, ok_type(ty, cx.types()), at).map(Ok),
-            _ => layout
-                .load_payload(cx, err_type(ty, cx.types()), at)
-                .map(Err),
+            _ => layout.load_payload(cx, err_type(ty, cx.types()), at).map(Err),
         }
     }
 }

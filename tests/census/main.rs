@@ -2,6 +2,7 @@
 //!
 //! The server runs in this process, so that its zones can be asked: no task, subtask, stream, waitable set, handle or host
 //! resource may be left, no connection, no file. Both I/O drivers.
+#![expect(clippy::print_stdout, reason = "a test prints what it has counted")]
 
 use interflow::abi::Census;
 use interflow::component::compose::Link;

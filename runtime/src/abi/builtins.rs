@@ -167,7 +167,7 @@ pub(crate) fn bind(
                 would_block("a synchronous call of an async function whose instance is not ready to be entered")
             })?,
             HostImport::MayNotLeave => {
-                binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?
+                binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?;
             }
             HostImport::BorrowsRemain => {
                 binder.bind(&name, &signature, |_, _| bail!("borrow handles still remain at the end of the call"))?;

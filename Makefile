@@ -31,8 +31,8 @@ bench: ## Measures calls and streams beside wasmtime's component runtime
 	$(CARGO) bench -p benches --bench calls
 
 bench-http: guests build ## Measures HTTP beside native hyper and a wasmtime server; needs wrk
-	$(CARGO) build --release -p benches
-	$(CARGO) run --release -p benches --bin bench-http
+	$(CARGO) build --release -p benches --bins --features http
+	target/release/bench-http
 
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check

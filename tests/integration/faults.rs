@@ -144,20 +144,32 @@ const SPIN: &str = "hello from a guest that spins\n";
 /// What the slice of 10 ms is to achieve, with room for a debug build on a machine that does other things.
 const STALL_MAX: Duration = Duration::from_millis(100);
 
+/// Measures until neighbours were not stalled: other work on the machine may spoil a measurement, a stall spoils all.
+///
+/// # Panics
+/// When they were, every time.
+fn expect_no_stall(measure: impl Fn() -> Neighbours) {
+    let seen: Vec<Neighbours> =
+        (0..3).map(|_| measure()).take_while(|neighbours| STALL_MAX <= neighbours.slowest).collect();
+    assert!(seen.len() < 3, "stalled every time: {seen:?}");
+}
+
 #[test]
 fn a_guest_that_spins_gets_504_and_does_not_stall_its_core() {
     on_both_alone(|io| {
         let server = one_each(io, &["spin"]).args("--timeout 1").start();
-        let (took, neighbours) = beside(&server, "/", SPIN, || {
-            let start = Instant::now();
-            server.get("/spin").expect_status(504);
-            start.elapsed()
+        expect_no_stall(|| {
+            let (took, neighbours) = beside(&server, "/", SPIN, || {
+                let start = Instant::now();
+                server.get("/spin").expect_status(504);
+                start.elapsed()
+            });
+            println!("504 after {took:?}");
+            assert!(Duration::from_millis(900) < took && took < Duration::from_millis(2500), "{took:?}");
+            // Two connections, a turn of at most a slice for the other guest each time.
+            assert!(20 < neighbours.answers, "{neighbours:?}");
+            neighbours
         });
-        println!("504 after {took:?}");
-        assert!(Duration::from_millis(900) < took && took < Duration::from_millis(2500), "{took:?}");
-        assert!(neighbours.slowest < STALL_MAX, "{neighbours:?}");
-        // Two connections, a turn of at most a slice for the other guest each time.
-        assert!(20 < neighbours.answers, "{neighbours:?}");
     });
 }
 
@@ -181,11 +193,13 @@ fn several_that_spin_are_all_ended() {
 fn a_long_computation_is_finished_in_slices() {
     on_both_alone(|io| {
         let server = one_each(io, &["spin"]).start();
-        let (_, neighbours) = beside(&server, "/", SPIN, || {
-            server.get("/spin/500").expect(200, "burnt 500 ms\n");
-            server.get("/yield/200").expect(200, "burnt 200 ms politely\n");
+        expect_no_stall(|| {
+            let (_, neighbours) = beside(&server, "/", SPIN, || {
+                server.get("/spin/500").expect(200, "burnt 500 ms\n");
+                server.get("/yield/200").expect(200, "burnt 200 ms politely\n");
+            });
+            neighbours
         });
-        assert!(neighbours.slowest < STALL_MAX, "{neighbours:?}");
     });
 }
 

@@ -13,6 +13,7 @@ use benches::samples::{Samples, order};
 use benches::table::{Table, number};
 use clap::Parser;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -364,6 +365,9 @@ fn print_requests(report: &Report) {
         ]);
     }
     print!("{table}");
+    if report.requests.iter().any(|row| row.samples.errors > 0) {
+        println!("rows with errors: requests that fail cost less than those that are answered, so do not compare them");
+    }
 }
 
 /// Size of an upload.
@@ -459,19 +463,28 @@ fn write_json(path: &Path, report: &Report) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
-    let bench = Bench::find(&args)?;
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let bench = Bench::find(args)?;
     let mut report = Report { machine: benches::machine(), cores: bench.cores, ..Report::default() };
     if !args.bulk_only {
         let variants: Vec<Variant> =
             Variant::all().into_iter().filter(|variant| variant.name().contains(&args.variants)).collect();
         ensure!(!variants.is_empty(), "no server's name contains `{}`", args.variants);
-        let cells = measure(&bench, &args, &variants)?;
-        (report.requests, report.middlewares) = rows(&args, &variants, &cells);
+        let cells = measure(&bench, args, &variants)?;
+        (report.requests, report.middlewares) = rows(args, &variants, &cells);
     }
     if args.bulk || args.bulk_only {
-        report.bulk = measure_bulk(&bench, &args)?;
+        report.bulk = measure_bulk(&bench, args)?;
     }
     println!("{}", report.machine);
     match report.cores {

@@ -503,16 +503,21 @@ impl State {
         if self.records().gate(instance) & closed != 0 {
             return None;
         }
-        self.leave_gate(instance, task);
+        self.instances[instance as usize].entering.pop_front();
+        self.settle_gate(instance);
         // More may follow: a stackful function does not close the gate behind it.
         self.opened(instance);
         Some(task)
     }
 
     fn leave_gate(&mut self, instance: u32, task: u32) {
-        let entering = &mut self.instances[instance as usize].entering;
-        entering.retain(|waiting| *waiting != task);
-        if entering.is_empty() {
+        self.instances[instance as usize].entering.retain(|waiting| *waiting != task);
+        self.settle_gate(instance);
+    }
+
+    /// Nobody waits at an empty gate.
+    fn settle_gate(&mut self, instance: u32) {
+        if self.instances[instance as usize].entering.is_empty() {
             self.records().set_gate(instance, record::GATE_WAITERS, false);
         }
     }

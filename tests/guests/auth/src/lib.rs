@@ -20,9 +20,7 @@ impl wasip3::exports::http::handler::Guest for Auth {
 }
 
 fn permitted(authorization: Option<String>, token: &str) -> bool {
-    let given = authorization
-        .as_deref()
-        .and_then(|value| value.split_once(' '));
+    let given = authorization.as_deref().and_then(|value| value.split_once(' '));
     match given {
         Some((scheme, given)) => scheme.eq_ignore_ascii_case("bearer") && same(given, token),
         None => false,
@@ -31,9 +29,6 @@ fn permitted(authorization: Option<String>, token: &str) -> bool {
 
 /// Equality that takes as long for a near miss as for a far one.
 fn same(a: &str, b: &str) -> bool {
-    let different = a
-        .bytes()
-        .zip(b.bytes())
-        .fold(0, |acc, (a, b)| acc | (a ^ b));
+    let different = a.bytes().zip(b.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b));
     a.len() == b.len() && different == 0
 }

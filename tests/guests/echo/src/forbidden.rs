@@ -41,56 +41,23 @@ pub fn report(request: &Request) -> String {
         let shown = format!("append {name:?} {:?}", String::from_utf8_lossy(value));
         line(&shown, header(ours.append(name, value)));
     }
-    line(
-        "set connection",
-        header(ours.set("connection", &[b"close".to_vec()])),
-    );
+    line("set connection", header(ours.set("connection", &[b"close".to_vec()])));
     line("delete connection", header(ours.delete("connection")));
     let pairs = [("transfer-encoding".to_owned(), b"chunked".to_vec())];
-    line(
-        "from-list transfer-encoding",
-        header(Fields::from_list(&pairs)),
-    );
+    line("from-list transfer-encoding", header(Fields::from_list(&pairs)));
 
     let theirs = request.get_headers();
-    line(
-        "append to request headers",
-        header(theirs.append("x-late", b"x")),
-    );
-    line(
-        "set in request headers",
-        header(theirs.set("x-late", &[b"x".to_vec()])),
-    );
-    line(
-        "delete from request headers",
-        header(theirs.delete("accept")),
-    );
-    line(
-        "append to a clone of them",
-        header(theirs.clone().append("x-late", b"x")),
-    );
+    line("append to request headers", header(theirs.append("x-late", b"x")));
+    line("set in request headers", header(theirs.set("x-late", &[b"x".to_vec()])));
+    line("delete from request headers", header(theirs.delete("accept")));
+    line("append to a clone of them", header(theirs.clone().append("x-late", b"x")));
 
     let (outgoing, _) = Request::new(fields(&[]), None, no_trailers(), None);
-    line(
-        "method \"bad method\"",
-        plain(outgoing.set_method(&Method::Other("bad method".into()))),
-    );
-    line(
-        "method \"\"",
-        plain(outgoing.set_method(&Method::Other(String::new()))),
-    );
-    line(
-        "path \"/a b\\n\"",
-        plain(outgoing.set_path_with_query(Some("/a b\n"))),
-    );
-    line(
-        "scheme \"1 bad\"",
-        plain(outgoing.set_scheme(Some(&Scheme::Other("1 bad".into())))),
-    );
-    line(
-        "authority \"bad host\"",
-        plain(outgoing.set_authority(Some("bad host"))),
-    );
+    line("method \"bad method\"", plain(outgoing.set_method(&Method::Other("bad method".into()))));
+    line("method \"\"", plain(outgoing.set_method(&Method::Other(String::new()))));
+    line("path \"/a b\\n\"", plain(outgoing.set_path_with_query(Some("/a b\n"))));
+    line("scheme \"1 bad\"", plain(outgoing.set_scheme(Some(&Scheme::Other("1 bad".into())))));
+    line("authority \"bad host\"", plain(outgoing.set_authority(Some("bad host"))));
 
     let (answer, _) = Response::new(fields(&[]), None, no_trailers());
     line("status 99", plain(answer.set_status_code(99)));

@@ -4,8 +4,8 @@
 mod forbidden;
 
 use guest_kit::{
-    BUFFER_BYTES, bytes, copy, field, fields, method_name, no_trailers, path, request_body,
-    response, segments, text, wait_ms,
+    BUFFER_BYTES, bytes, copy, field, fields, method_name, no_trailers, path, request_body, response, segments, text,
+    wait_ms,
 };
 use wasip3::http::types::{ErrorCode, Request, Response, Scheme};
 use wasip3::wit_bindgen::{StreamResult, spawn_local};
@@ -37,30 +37,15 @@ impl Mode {
             [""] | ["echo"] => Mode::Echo,
             ["splice"] => Mode::Splice,
             ["sink"] => Mode::Sink,
-            ["source", n] => Mode::Source {
-                bytes: n.parse().ok()?,
-                declared: true,
-            },
-            ["source", n, "chunked"] => Mode::Source {
-                bytes: n.parse().ok()?,
-                declared: false,
-            },
-            ["drip", n, ms] => Mode::Drip {
-                chunks: n.parse().ok()?,
-                every_ms: ms.parse().ok()?,
-            },
+            ["source", n] => Mode::Source { bytes: n.parse().ok()?, declared: true },
+            ["source", n, "chunked"] => Mode::Source { bytes: n.parse().ok()?, declared: false },
+            ["drip", n, ms] => Mode::Drip { chunks: n.parse().ok()?, every_ms: ms.parse().ok()? },
             ["headers"] => Mode::Headers,
             ["status", n] => Mode::Status(n.parse().ok()?),
             ["trailers"] => Mode::Trailers,
-            ["slow", ms] => Mode::Slow {
-                ms: ms.parse().ok()?,
-            },
-            ["length-mismatch", "more"] => Mode::LengthMismatch {
-                declared: MISMATCHED.len() - 3,
-            },
-            ["length-mismatch", "fewer"] => Mode::LengthMismatch {
-                declared: MISMATCHED.len() + 3,
-            },
+            ["slow", ms] => Mode::Slow { ms: ms.parse().ok()? },
+            ["length-mismatch", "more"] => Mode::LengthMismatch { declared: MISMATCHED.len() - 3 },
+            ["length-mismatch", "fewer"] => Mode::LengthMismatch { declared: MISMATCHED.len() + 3 },
             ["forbidden"] => Mode::Forbidden,
             ["error"] => Mode::Error,
             _ => return None,
@@ -156,9 +141,7 @@ fn source(bytes: u64, declared: bool) -> Response {
     };
     let (mut writer, reader) = wit_stream::new();
     spawn_local(async move {
-        let pattern: Vec<u8> = (0..PATTERN_BYTES)
-            .map(|i| (i % PATTERN_PERIOD) as u8)
-            .collect();
+        let pattern: Vec<u8> = (0..PATTERN_BYTES).map(|i| (i % PATTERN_PERIOD) as u8).collect();
         let mut left = bytes;
         let mut chunk = Vec::with_capacity(PATTERN_BYTES);
         while left > 0 {
@@ -188,12 +171,7 @@ fn drip(chunks: u64, every_ms: u64) -> Response {
             }
         }
     });
-    response(
-        200,
-        fields(&[("content-type", "text/plain")]),
-        Some(reader),
-        no_trailers(),
-    )
+    response(200, fields(&[("content-type", "text/plain")]), Some(reader), no_trailers())
 }
 
 /// The request as the guest sees it, one fact per line, then one line per header.
@@ -240,12 +218,7 @@ fn trailers() -> Response {
         let _ = writer.write(Ok(Some(own))).await;
     });
     let headers = fields(&[("trailer", "x-guest, x-body-bytes")]);
-    response(
-        200,
-        headers,
-        Some(bytes(b"trailers follow\n".to_vec())),
-        trailers,
-    )
+    response(200, headers, Some(bytes(b"trailers follow\n".to_vec())), trailers)
 }
 
 /// The body of an answer that lies about its length.
@@ -253,10 +226,5 @@ const MISMATCHED: &[u8] = b"this length is wrong\n";
 
 fn length_mismatch(declared: usize) -> Response {
     let headers = fields(&[("content-length", &declared.to_string())]);
-    response(
-        200,
-        headers,
-        Some(bytes(MISMATCHED.to_vec())),
-        no_trailers(),
-    )
+    response(200, headers, Some(bytes(MISMATCHED.to_vec())), no_trailers())
 }

@@ -27,9 +27,7 @@ impl Mode {
         Some(match segments(path)[..] {
             ["lines", n] => Mode::Lines(n.parse().ok()?),
             ["partial"] => Mode::Partial,
-            ["long", n] => Mode::Long {
-                bytes: n.parse().ok()?,
-            },
+            ["long", n] => Mode::Long { bytes: n.parse().ok()? },
             ["binary"] => Mode::Binary,
             ["native", n] => Mode::Native(n.parse().ok()?),
             _ => Mode::Hello,
@@ -83,9 +81,7 @@ async fn native(n: u64) {
     let printed = wasip3::cli::stdout::write_via_stream(reader);
     spawn_local(async move {
         for i in 0..n {
-            let unprinted = writer
-                .write_all(format!("native {i} of {n}\n").into_bytes())
-                .await;
+            let unprinted = writer.write_all(format!("native {i} of {n}\n").into_bytes()).await;
             if !unprinted.is_empty() {
                 return;
             }

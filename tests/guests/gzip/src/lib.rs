@@ -23,15 +23,8 @@ impl wasip3::exports::http::handler::Guest for Gzip {
             return Ok(answer);
         }
 
-        let Parts {
-            status,
-            headers,
-            body,
-            trailers,
-        } = Parts::of(answer);
-        headers
-            .append("vary", b"accept-encoding")
-            .map_err(refused)?;
+        let Parts { status, headers, body, trailers } = Parts::of(answer);
+        headers.append("vary", b"accept-encoding").map_err(refused)?;
         if !accepted {
             return Ok(response(status, headers, Some(body), trailers));
         }

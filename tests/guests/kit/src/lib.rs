@@ -40,26 +40,14 @@ impl Parts {
         let status = response.get_status_code();
         let headers = response.get_headers().clone();
         let (body, trailers) = Response::consume_body(response, no_complaint());
-        Parts {
-            status,
-            headers,
-            body,
-            trailers,
-        }
+        Parts { status, headers, body, trailers }
     }
 }
 
 /// A response made of its parts. A status that the host refuses is our mistake and traps.
-pub fn response(
-    status: u16,
-    headers: Fields,
-    body: Option<StreamReader<u8>>,
-    trailers: TrailersFuture,
-) -> Response {
+pub fn response(status: u16, headers: Fields, body: Option<StreamReader<u8>>, trailers: TrailersFuture) -> Response {
     let (response, _transmitted) = Response::new(headers, body, trailers);
-    response
-        .set_status_code(status)
-        .expect("a valid status code");
+    response.set_status_code(status).expect("a valid status code");
     response
 }
 
@@ -81,9 +69,7 @@ pub fn bytes(bytes: Vec<u8>) -> StreamReader<u8> {
 pub fn fields(pairs: &[(&str, &str)]) -> Fields {
     let fields = Fields::new();
     for (name, value) in pairs {
-        fields
-            .append(name, value.as_bytes())
-            .expect("a permitted field");
+        fields.append(name, value.as_bytes()).expect("a permitted field");
     }
     fields
 }
@@ -135,11 +121,7 @@ pub enum Copied {
 }
 
 /// Moves a body through this guest's memory, showing each chunk to `see` before it is passed on.
-pub async fn copy(
-    from: &mut StreamReader<u8>,
-    to: &mut StreamWriter<u8>,
-    mut see: impl FnMut(&[u8]),
-) -> Copied {
+pub async fn copy(from: &mut StreamReader<u8>, to: &mut StreamWriter<u8>, mut see: impl FnMut(&[u8])) -> Copied {
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     loop {
         let result;

@@ -26,18 +26,8 @@ impl wasip3::exports::http::handler::Guest for Leaks {
 fn leak_one_of_each() {
     forget(Fields::new());
     forget(RequestOptions::new());
-    forget(Request::new(
-        fields(&[("x-leaked", "request")]),
-        None,
-        no_trailers(),
-        None,
-    ));
-    forget(response(
-        200,
-        fields(&[("x-leaked", "response")]),
-        None,
-        no_trailers(),
-    ));
+    forget(Request::new(fields(&[("x-leaked", "request")]), None, no_trailers(), None));
+    forget(response(200, fields(&[("x-leaked", "response")]), None, no_trailers()));
     forget(wit_stream::new::<u8>());
     forget(wit_future::new::<Result<(), ErrorCode>>(|| Ok(())));
     // A stream with a write in flight that no one will ever read.

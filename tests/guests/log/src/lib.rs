@@ -16,12 +16,7 @@ wasip3::http::service::export!(Log);
 impl wasip3::exports::http::handler::Guest for Log {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let mut line = Line::begin(&request);
-        let Parts {
-            status,
-            headers,
-            body,
-            trailers,
-        } = Parts::of(guest_next::handle(request).await?);
+        let Parts { status, headers, body, trailers } = Parts::of(guest_next::handle(request).await?);
         line.status = Some(status);
 
         let (writer, reader) = wit_stream::new();
@@ -62,24 +57,14 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Line {
-            method,
-            path,
-            bytes,
-            ..
-        } = self;
-        let status = self
-            .status
-            .map_or_else(|| "-".to_owned(), |status| status.to_string());
+        let Line { method, path, bytes, .. } = self;
+        let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
         let ms = (monotonic_clock::now() - self.began_ns) / 1_000_000;
         let cut = match self.end {
             Copied::ToTheEnd => "",
             Copied::ReceiverGone => " cut",
         };
         // A log that can't be written must not fail the request.
-        let _ = writeln!(
-            std::io::stdout(),
-            "{method} {path} {status} {bytes} {ms}{cut}"
-        );
+        let _ = writeln!(std::io::stdout(), "{method} {path} {status} {bytes} {ms}{cut}");
     }
 }

@@ -27,69 +27,30 @@ async fn native() -> String {
     let mut line = |name: &str, value: String| out += &format!("{name}: {value}\n");
 
     line("arguments", format!("{:?}", environment::get_arguments()));
-    line(
-        "environment",
-        format!("{:?}", environment::get_environment()),
-    );
-    line(
-        "initial-cwd",
-        format!("{:?}", environment::get_initial_cwd()),
-    );
+    line("environment", format!("{:?}", environment::get_environment()));
+    line("initial-cwd", format!("{:?}", environment::get_initial_cwd()));
 
     let before_ns = monotonic_clock::now();
     monotonic_clock::wait_until(before_ns + 1_000_000).await;
     monotonic_clock::wait_for(1_000_000).await;
-    line(
-        "monotonic 2 ms wait",
-        format!("{} ns", monotonic_clock::now() - before_ns),
-    );
-    line(
-        "monotonic resolution",
-        format!("{} ns", monotonic_clock::get_resolution()),
-    );
+    line("monotonic 2 ms wait", format!("{} ns", monotonic_clock::now() - before_ns));
+    line("monotonic resolution", format!("{} ns", monotonic_clock::get_resolution()));
     let system = system_clock::now();
-    line(
-        "system",
-        format!("{}.{:09} s", system.seconds, system.nanoseconds),
-    );
-    line(
-        "system resolution",
-        format!("{} ns", system_clock::get_resolution()),
-    );
+    line("system", format!("{}.{:09} s", system.seconds, system.nanoseconds));
+    line("system resolution", format!("{} ns", system_clock::get_resolution()));
 
     line("random bytes", format!("{:?}", random::get_random_bytes(8)));
     line("random u64", random::get_random_u64().to_string());
-    line(
-        "insecure bytes",
-        format!("{:?}", insecure::get_insecure_random_bytes(8)),
-    );
-    line(
-        "insecure u64",
-        insecure::get_insecure_random_u64().to_string(),
-    );
-    line(
-        "insecure seed",
-        format!("{:?}", insecure_seed::get_insecure_seed()),
-    );
+    line("insecure bytes", format!("{:?}", insecure::get_insecure_random_bytes(8)));
+    line("insecure u64", insecure::get_insecure_random_u64().to_string());
+    line("insecure seed", format!("{:?}", insecure_seed::get_insecure_seed()));
 
     let (input, ended) = stdin::read_via_stream();
     let input = input.collect().await;
-    line(
-        "stdin",
-        format!("{} bytes, then {:?}", input.len(), ended.await),
-    );
-    line(
-        "stdin is a terminal",
-        terminal_stdin::get_terminal_stdin().is_some().to_string(),
-    );
-    line(
-        "stdout is a terminal",
-        terminal_stdout::get_terminal_stdout().is_some().to_string(),
-    );
-    line(
-        "stderr is a terminal",
-        terminal_stderr::get_terminal_stderr().is_some().to_string(),
-    );
+    line("stdin", format!("{} bytes, then {:?}", input.len(), ended.await));
+    line("stdin is a terminal", terminal_stdin::get_terminal_stdin().is_some().to_string());
+    line("stdout is a terminal", terminal_stdout::get_terminal_stdout().is_some().to_string());
+    line("stderr is a terminal", terminal_stderr::get_terminal_stderr().is_some().to_string());
     out
 }
 
@@ -102,49 +63,22 @@ fn standard_library() -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| out += &format!("{name}: {value}\n");
 
-    line(
-        "arguments",
-        format!("{:?}", std::env::args().collect::<Vec<_>>()),
-    );
-    line(
-        "environment",
-        format!("{:?}", std::env::vars().collect::<Vec<_>>()),
-    );
+    line("arguments", format!("{:?}", std::env::args().collect::<Vec<_>>()));
+    line("environment", format!("{:?}", std::env::vars().collect::<Vec<_>>()));
     line("current dir", format!("{:?}", std::env::current_dir()));
 
     let before = Instant::now();
     std::thread::sleep(Duration::from_millis(2));
-    line(
-        "monotonic 2 ms wait",
-        format!("{} ns", before.elapsed().as_nanos()),
-    );
-    line(
-        "system",
-        format!("{:?}", SystemTime::now().duration_since(UNIX_EPOCH)),
-    );
+    line("monotonic 2 ms wait", format!("{} ns", before.elapsed().as_nanos()));
+    line("system", format!("{:?}", SystemTime::now().duration_since(UNIX_EPOCH)));
     line("hash seed", RandomState::new().hash_one(0).to_string());
 
     let mut input = Vec::new();
-    line(
-        "stdin",
-        format!("{:?}", std::io::stdin().read_to_end(&mut input)),
-    );
-    line(
-        "stdin is a terminal",
-        std::io::stdin().is_terminal().to_string(),
-    );
-    line(
-        "stdout is a terminal",
-        std::io::stdout().is_terminal().to_string(),
-    );
-    line(
-        "stderr is a terminal",
-        std::io::stderr().is_terminal().to_string(),
-    );
-    line(
-        "read of /",
-        format!("{:?}", std::fs::read_dir("/").map(|_| "a directory")),
-    );
+    line("stdin", format!("{:?}", std::io::stdin().read_to_end(&mut input)));
+    line("stdin is a terminal", std::io::stdin().is_terminal().to_string());
+    line("stdout is a terminal", std::io::stdout().is_terminal().to_string());
+    line("stderr is a terminal", std::io::stderr().is_terminal().to_string());
+    line("read of /", format!("{:?}", std::fs::read_dir("/").map(|_| "a directory")));
     line("write of /x", format!("{:?}", std::fs::write("/x", "x")));
     out
 }

@@ -25,12 +25,8 @@ impl Mode {
         Some(match segments(path)[..] {
             ["spin"] => Mode::Forever,
             ["spin-after-response"] => Mode::ForeverAfterResponse,
-            ["spin", ms] => Mode::Burn {
-                ms: ms.parse().ok()?,
-            },
-            ["yield", ms] => Mode::BurnPolitely {
-                ms: ms.parse().ok()?,
-            },
+            ["spin", ms] => Mode::Burn { ms: ms.parse().ok()? },
+            ["yield", ms] => Mode::BurnPolitely { ms: ms.parse().ok()? },
             _ => Mode::Hello,
         })
     }

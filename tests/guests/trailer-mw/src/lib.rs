@@ -12,12 +12,7 @@ wasip3::http::service::export!(TrailerMw);
 
 impl wasip3::exports::http::handler::Guest for TrailerMw {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
-        let Parts {
-            status,
-            headers,
-            body,
-            trailers,
-        } = Parts::of(guest_next::handle(request).await?);
+        let Parts { status, headers, body, trailers } = Parts::of(guest_next::handle(request).await?);
         announce(&headers).map_err(refused)?;
 
         let (writer, ours) = wit_future::new(|| Ok(None));

@@ -1,27 +1,12 @@
 //! Clients that hang up, dribble, or send garbage: they get what they deserve, others get theirs, and nothing is left behind.
 
 use super::support::process::run;
-use super::support::{Connection, Io, Random, Server, eventually, on_both, serve};
-use std::cell::Cell;
+use super::support::{Connection, Io, NOTICE, Random, Server, eventually, expect_descriptors, on_both, serve};
 use std::io::Write;
 use std::net::Shutdown;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-
-/// How long a server may take to notice that clients have gone.
-const NOTICE: Duration = Duration::from_secs(10);
-
-/// Waits until the server holds no more descriptors than before.
-fn expect_descriptors(server: &Server, before: usize) {
-    let now = Cell::new(0);
-    let what = || format!("the server's descriptors are back to {before}, there are {}", now.get());
-    eventually(what, NOTICE, || {
-        now.set(server.fds());
-        now.get() <= before
-    });
-    println!("{before} descriptors before, {} after", now.get());
-}
 
 /// What a client does before it hangs up.
 #[derive(Clone, Copy, Debug)]

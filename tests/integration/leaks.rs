@@ -1,7 +1,7 @@
 //! What guests forget ends with their zone, and what the server uses for a request ends with the request.
 
 use super::support::process::h2load;
-use super::support::{on_both, serve};
+use super::support::{expect_descriptors, on_both, serve};
 use std::time::Duration;
 
 const LEAKS: &str = "hello from a guest that leaks\n";
@@ -24,7 +24,7 @@ fn handles_that_guests_forget_end_with_their_zone() {
             // Longer than the timeout and the sweep that looks for what exceeds it.
             std::thread::sleep(Duration::from_millis(3500));
         });
-        assert!(server.fds() <= before, "{before} descriptors before, {} after", server.fds());
+        expect_descriptors(&server, before);
         server.stop();
     });
 }
@@ -62,7 +62,7 @@ fn many_requests_through_a_chain_leave_nothing_behind() {
             std::thread::sleep(Duration::from_millis(100));
             least = least.min(server.fds());
         });
-        super::support::eventually(|| "the connections are closed", Duration::from_secs(5), || server.fds() <= least);
+        expect_descriptors(&server, least);
         server.stop();
     });
 }
@@ -79,7 +79,7 @@ fn traps_leave_nothing_behind() {
                 connection.get("/trap").expect_status(502);
             }
         });
-        assert!(server.fds() <= before, "{before} descriptors before, {} after", server.fds());
+        expect_descriptors(&server, before);
         server.stop();
     });
 }

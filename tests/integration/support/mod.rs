@@ -8,6 +8,7 @@ pub(crate) mod server;
 pub(crate) use http::{Connection, Cut, Response};
 pub(crate) use server::{Server, Setup, guest, serve};
 
+use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{PoisonError, RwLock};
@@ -68,6 +69,21 @@ pub(crate) fn eventually<W: Display>(what: impl Fn() -> W, limit: Duration, mut 
         assert!(start.elapsed() < limit, "not within {limit:?}: {}", what());
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// How long a server may take to notice that clients have gone, and to let go of a zone that it had made because another was
+/// busy: that takes 10 s without a request.
+pub(crate) const NOTICE: Duration = Duration::from_secs(20);
+
+/// Waits until the server holds no more descriptors than before.
+pub(crate) fn expect_descriptors(server: &Server, before: usize) {
+    let now = Cell::new(0);
+    let what = || format!("the server's descriptors are back to {before}, there are {}", now.get());
+    eventually(what, NOTICE, || {
+        now.set(server.fds());
+        now.get() <= before
+    });
+    println!("{before} descriptors before, {} after", now.get());
 }
 
 /// Numbers that look random and come again from the same seed (splitmix64).

@@ -11,7 +11,7 @@ use super::cx::{FlatSource, LiftCx, LowerCx, Memories};
 use super::host_call::{HostFunction, Lowered};
 use super::record::Record;
 use super::state::State;
-use super::stream::{self, CopyOp, Element};
+use super::stream::{self, CopyOp, Element, EndType};
 use super::waitable::Event;
 use super::{Result, resource, task, transcode, would_block};
 use crate::component::Compiled;
@@ -21,7 +21,7 @@ use crate::host::value::{Lift, Lower};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use wasmtime::{AsContextMut, Caller, Engine, FuncType, Linker, StoreContextMut, ValRaw, ValType, bail};
-use wasmtime_environ::component::InterfaceType;
+use wasmtime_environ::component::{InterfaceType, TypeFutureTableIndex, TypeStreamTableIndex};
 
 /// The core values of one call: arguments, then results in the same places.
 struct Values<'a>(&'a mut [MaybeUninit<ValRaw>]);
@@ -186,6 +186,14 @@ fn bind_builtin(
     functions: &[Arc<dyn HostFunction>],
 ) -> Result<()> {
     let plan = &compiled.plan;
+    let stream = |instance, ty: TypeStreamTableIndex, write| {
+        let ty = plan.types[ty].ty.as_u32();
+        EndType { instance, future: false, write, ty }
+    };
+    let future = |instance, ty: TypeFutureTableIndex, write| {
+        let ty = plan.types[ty].ty.as_u32();
+        EndType { instance, future: true, write, ty }
+    };
     match plan.trampolines[n as usize].builtin.clone() {
         Builtin::LowerImport { lowering, .. } => {
             let entry = &plan.lowerings[lowering as usize];
@@ -294,64 +302,36 @@ fn bind_builtin(
         }
         Builtin::StreamRead { instance, ty, options } => {
             let element = Element::of_stream(&plan.types, ty);
-            copy(
-                binder,
-                name,
-                signature,
-                copy_op(compiled, instance, false, false, plan.types[ty].ty.as_u32(), element, options),
-            )
+            copy(binder, name, signature, copy_op(compiled, stream(instance, ty, false), element, options))
         }
         Builtin::StreamWrite { instance, ty, options } => {
             let element = Element::of_stream(&plan.types, ty);
-            copy(
-                binder,
-                name,
-                signature,
-                copy_op(compiled, instance, false, true, plan.types[ty].ty.as_u32(), element, options),
-            )
+            copy(binder, name, signature, copy_op(compiled, stream(instance, ty, true), element, options))
         }
         Builtin::FutureRead { instance, ty, options } => {
             let element = Element::of_future(&plan.types, ty);
-            copy(
-                binder,
-                name,
-                signature,
-                copy_op(compiled, instance, true, false, plan.types[ty].ty.as_u32(), element, options),
-            )
+            copy(binder, name, signature, copy_op(compiled, future(instance, ty, false), element, options))
         }
         Builtin::FutureWrite { instance, ty, options } => {
             let element = Element::of_future(&plan.types, ty);
-            copy(
-                binder,
-                name,
-                signature,
-                copy_op(compiled, instance, true, true, plan.types[ty].ty.as_u32(), element, options),
-            )
+            copy(binder, name, signature, copy_op(compiled, future(instance, ty, true), element, options))
         }
         Builtin::StreamCancelRead { instance, ty, async_ } => {
-            cancel(binder, name, signature, instance, false, false, plan.types[ty].ty.as_u32(), async_)
+            cancel(binder, name, signature, stream(instance, ty, false), async_)
         }
         Builtin::StreamCancelWrite { instance, ty, async_ } => {
-            cancel(binder, name, signature, instance, false, true, plan.types[ty].ty.as_u32(), async_)
+            cancel(binder, name, signature, stream(instance, ty, true), async_)
         }
         Builtin::FutureCancelRead { instance, ty, async_ } => {
-            cancel(binder, name, signature, instance, true, false, plan.types[ty].ty.as_u32(), async_)
+            cancel(binder, name, signature, future(instance, ty, false), async_)
         }
         Builtin::FutureCancelWrite { instance, ty, async_ } => {
-            cancel(binder, name, signature, instance, true, true, plan.types[ty].ty.as_u32(), async_)
+            cancel(binder, name, signature, future(instance, ty, true), async_)
         }
-        Builtin::StreamDropReadable { instance, ty } => {
-            drop_end(binder, name, signature, instance, false, false, plan.types[ty].ty.as_u32())
-        }
-        Builtin::StreamDropWritable { instance, ty } => {
-            drop_end(binder, name, signature, instance, false, true, plan.types[ty].ty.as_u32())
-        }
-        Builtin::FutureDropReadable { instance, ty } => {
-            drop_end(binder, name, signature, instance, true, false, plan.types[ty].ty.as_u32())
-        }
-        Builtin::FutureDropWritable { instance, ty } => {
-            drop_end(binder, name, signature, instance, true, true, plan.types[ty].ty.as_u32())
-        }
+        Builtin::StreamDropReadable { instance, ty } => drop_end(binder, name, signature, stream(instance, ty, false)),
+        Builtin::StreamDropWritable { instance, ty } => drop_end(binder, name, signature, stream(instance, ty, true)),
+        Builtin::FutureDropReadable { instance, ty } => drop_end(binder, name, signature, future(instance, ty, false)),
+        Builtin::FutureDropWritable { instance, ty } => drop_end(binder, name, signature, future(instance, ty, true)),
         Builtin::ErrorContextNew { instance, options } => {
             let compiled = compiled.clone();
             binder.bind(name, signature, move |mut store, values| {
@@ -399,25 +379,13 @@ fn bind_builtin(
         }),
         Builtin::ResourceTransferOwn => transfer_resource(binder, name, signature, State::transfer_own),
         Builtin::ResourceTransferBorrow => transfer_resource(binder, name, signature, State::transfer_borrow),
-        Builtin::StreamTransfer => give(binder, name, signature, |state, values| {
-            let compiled = state.compiled.clone();
-            let table = |n: usize| {
-                &compiled.plan.types[wasmtime_environ::component::TypeStreamTableIndex::from_u32(values.u32(n))]
-            };
-            let (from, to) = (table(1), table(2));
-            let kind = stream::end_kind(false, false);
-            let object = state.take_readable(from.instance.as_u32(), kind, from.ty.as_u32(), values.u32(0))?;
-            state.put_readable(to.instance.as_u32(), kind, to.ty.as_u32(), object)
+        Builtin::StreamTransfer => transfer_end(binder, name, signature, |compiled, table| {
+            let table = &compiled.plan.types[TypeStreamTableIndex::from_u32(table)];
+            EndType { instance: table.instance.as_u32(), future: false, write: false, ty: table.ty.as_u32() }
         }),
-        Builtin::FutureTransfer => give(binder, name, signature, |state, values| {
-            let compiled = state.compiled.clone();
-            let table = |n: usize| {
-                &compiled.plan.types[wasmtime_environ::component::TypeFutureTableIndex::from_u32(values.u32(n))]
-            };
-            let (from, to) = (table(1), table(2));
-            let kind = stream::end_kind(true, false);
-            let object = state.take_readable(from.instance.as_u32(), kind, from.ty.as_u32(), values.u32(0))?;
-            state.put_readable(to.instance.as_u32(), kind, to.ty.as_u32(), object)
+        Builtin::FutureTransfer => transfer_end(binder, name, signature, |compiled, table| {
+            let table = &compiled.plan.types[TypeFutureTableIndex::from_u32(table)];
+            EndType { instance: table.instance.as_u32(), future: true, write: false, ty: table.ty.as_u32() }
         }),
         Builtin::Trap => binder.bind(name, signature, |_, values| {
             let code = values.u32(0);
@@ -473,55 +441,41 @@ fn new_stream(
     })
 }
 
-fn copy_op(
-    compiled: &Compiled,
-    instance: u32,
-    future: bool,
-    write: bool,
-    ty: u32,
-    element: Element,
-    options: u32,
-) -> CopyOp {
+fn copy_op(compiled: &Compiled, end: EndType, element: Element, options: u32) -> CopyOp {
     let opts = &compiled.plan.options[options as usize];
     let memory = opts.memory().map(|memory| memory.as_u32());
-    CopyOp { instance, future, write, ty, element, options, memory, async_: opts.async_ }
+    CopyOp { end, element, options, memory, async_: opts.async_ }
 }
 
 fn copy(binder: &mut Binder<'_>, name: &str, signature: &Signature, op: CopyOp) -> Result<()> {
     binder.bind(name, signature, move |store, values| {
-        let len = if op.future { 1 } else { values.u32(2) };
+        let len = if op.end.future { 1 } else { values.u32(2) };
         let result = stream::copy(store, &op, values.u32(0), values.u32(1), len)?;
         values.set_u32(0, result);
         Ok(())
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of one built-in, each of another kind")]
-fn cancel(
-    binder: &mut Binder<'_>,
-    name: &str,
-    signature: &Signature,
-    instance: u32,
-    future: bool,
-    write: bool,
-    ty: u32,
-    async_: bool,
-) -> Result<()> {
-    give(binder, name, signature, move |state, values| {
-        state.cancel_copy(instance, future, write, ty, async_, values.u32(0))
-    })
+fn cancel(binder: &mut Binder<'_>, name: &str, signature: &Signature, end: EndType, async_: bool) -> Result<()> {
+    give(binder, name, signature, move |state, values| state.cancel_copy(end, async_, values.u32(0)))
 }
 
-fn drop_end(
+fn drop_end(binder: &mut Binder<'_>, name: &str, signature: &Signature, end: EndType) -> Result<()> {
+    take(binder, name, signature, move |state, values| state.drop_end(end, values.u32(0)))
+}
+
+/// `(handle, source table, destination table)`; `end` says which ends are in a table.
+fn transfer_end(
     binder: &mut Binder<'_>,
     name: &str,
     signature: &Signature,
-    instance: u32,
-    future: bool,
-    write: bool,
-    ty: u32,
+    end: fn(&Compiled, u32) -> EndType,
 ) -> Result<()> {
-    take(binder, name, signature, move |state, values| state.drop_end(instance, future, write, ty, values.u32(0)))
+    give(binder, name, signature, move |state, values| {
+        let (from, to) = (end(&state.compiled, values.u32(1)), end(&state.compiled, values.u32(2)));
+        let object = state.take_readable(from.instance, from.kind(), from.ty, values.u32(0))?;
+        state.put_readable(to.instance, to.kind(), to.ty, object)
+    })
 }
 
 /// `(handle, source table, destination table)`

@@ -101,28 +101,35 @@ pub(crate) struct Stream {
     pub read: Option<HostRead>,
 }
 
-/// A `{stream,future}.{read,write}` as its trampoline knows it.
+/// Which ends a `{stream,future}.*` built-in takes: whose they are, their kind and their type.
 #[derive(Clone, Copy)]
-pub(crate) struct CopyOp {
+pub(crate) struct EndType {
     pub instance: u32,
     pub future: bool,
     pub write: bool,
     /// `TypeStreamIndex` or `TypeFutureIndex`
     pub ty: u32,
+}
+
+impl EndType {
+    /// The kind of their handles.
+    pub(crate) fn kind(self) -> Kind {
+        end_kind(self.future, self.write)
+    }
+}
+
+/// A `{stream,future}.{read,write}` as its trampoline knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct CopyOp {
+    pub end: EndType,
     pub element: Element,
     pub options: u32,
     pub memory: Option<u32>,
     pub async_: bool,
 }
 
-impl CopyOp {
-    fn kind(&self) -> Kind {
-        end_kind(self.future, self.write)
-    }
-}
-
 /// The handle kind of an end.
-pub(crate) fn end_kind(future: bool, write: bool) -> Kind {
+fn end_kind(future: bool, write: bool) -> Kind {
     match (future, write) {
         (false, false) => Kind::StreamRead,
         (false, true) => Kind::StreamWrite,
@@ -152,13 +159,13 @@ enum Meets {
 /// `stream.read`, `stream.write`, `future.read`, `future.write`: gives the packed result or `BLOCKED`.
 pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
     let state = store.data_mut();
-    let slot = state.instances[op.instance as usize].handles.expect(handle, op.kind(), op.ty)?;
+    let slot = state.instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty)?;
     match slot.copy {
         CopyState::Idle => {}
         CopyState::Copying | CopyState::Cancelling => {
             bail!("cannot have concurrent operations active on a future/stream")
         }
-        CopyState::Done if op.future => bail!("cannot use a future end after it is done"),
+        CopyState::Done if op.end.future => bail!("cannot use a future end after it is done"),
         CopyState::Done => bail!("cannot use a stream end after being notified that the other end dropped"),
     }
     if slot.set != NONE && !op.async_ {
@@ -167,10 +174,10 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     let stream = slot.object;
     check_buffer(&mut store, op, ptr, len)?;
     let state = store.data_mut();
-    state.instances[op.instance as usize].handles.get_mut(handle)?.copy = CopyState::Copying;
+    state.instances[op.end.instance as usize].handles.get_mut(handle)?.copy = CopyState::Copying;
     let pending = Pending {
-        write: op.write,
-        instance: op.instance,
+        write: op.end.write,
+        instance: op.end.instance,
         handle,
         options: op.options,
         element: op.element,
@@ -178,7 +185,7 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
         len,
         progress: 0,
     };
-    let result = match state.meets(stream, op.write) {
+    let result = match state.meets(stream, op.end.write) {
         Meets::Dropped => Some(DROPPED),
         Meets::Nothing => {
             state.streams[stream as usize].pending = Some(pending);
@@ -199,8 +206,8 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     let state = store.data_mut();
     match result {
         Some(packed) => {
-            let done = state.copy_done(op.future, packed & 0xf);
-            state.instances[op.instance as usize].handles.get_mut(handle)?.copy = done;
+            let done = state.copy_done(op.end.future, packed & 0xf);
+            state.instances[op.end.instance as usize].handles.get_mut(handle)?.copy = done;
             Ok(packed)
         }
         None => blocked(op),
@@ -209,8 +216,8 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
 
 /// The event that the operation itself has caused, if any, is its result.
 fn finish_or_block(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
-    if state.handles(op.instance).get(handle)?.event != EventCode::None {
-        return Ok(state.deliver(op.instance, handle).2);
+    if state.handles(op.end.instance).get(handle)?.event != EventCode::None {
+        return Ok(state.deliver(op.end.instance, handle).2);
     }
     blocked(op)
 }
@@ -219,7 +226,7 @@ fn blocked(op: &CopyOp) -> Result<u32> {
     if op.async_ {
         return Ok(BLOCKED);
     }
-    let name = match (op.future, op.write) {
+    let name = match (op.end.future, op.end.write) {
         (false, false) => "stream.read",
         (false, true) => "stream.write",
         (true, false) => "future.read",
@@ -437,16 +444,8 @@ impl State {
     }
 
     /// `{stream,future}.cancel-{read,write}`. Whoever is on the other side, cancellation is complete at once.
-    pub(crate) fn cancel_copy(
-        &mut self,
-        instance: u32,
-        future: bool,
-        write: bool,
-        ty: u32,
-        async_: bool,
-        handle: u32,
-    ) -> Result<u32> {
-        let slot = self.handles(instance).expect(handle, end_kind(future, write), ty)?;
+    pub(crate) fn cancel_copy(&mut self, end: EndType, async_: bool, handle: u32) -> Result<u32> {
+        let slot = self.handles(end.instance).expect(handle, end.kind(), end.ty)?;
         if slot.copy != CopyState::Copying {
             bail!("cannot cancel: no operation is in progress on the stream or future");
         }
@@ -458,23 +457,23 @@ impl State {
         if !has_event {
             self.notify_pending(stream, CANCELLED);
         }
-        Ok(self.deliver(instance, handle).2)
+        Ok(self.deliver(end.instance, handle).2)
     }
 
     /// `{stream,future}.drop-{readable,writable}`
-    pub(crate) fn drop_end(&mut self, instance: u32, future: bool, write: bool, ty: u32, handle: u32) -> Result<()> {
-        let slot = self.handles(instance).expect(handle, end_kind(future, write), ty)?;
+    pub(crate) fn drop_end(&mut self, end: EndType, handle: u32) -> Result<()> {
+        let slot = self.handles(end.instance).expect(handle, end.kind(), end.ty)?;
         if matches!(slot.copy, CopyState::Copying | CopyState::Cancelling) {
             bail!("cannot drop a stream or future end while an operation is in progress");
         }
-        if future && write && slot.copy != CopyState::Done {
+        if end.future && end.write && slot.copy != CopyState::Done {
             bail!("cannot drop future write end without first writing a value");
         }
         let stream = slot.object;
-        self.leave_set(instance, handle);
-        self.handles(instance).remove(handle)?;
+        self.leave_set(end.instance, handle);
+        self.handles(end.instance).remove(handle)?;
         let entry = &mut self.streams[stream as usize];
-        match write {
+        match end.write {
             true => entry.writer = End::Gone,
             false => entry.reader = End::Gone,
         }

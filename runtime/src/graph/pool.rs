@@ -31,18 +31,8 @@ pub struct Pool {
     zones: RefCell<Vec<Rc<Member>>>,
     /// One permit per place that can exist.
     places: Semaphore,
-    counters: Counters,
-}
-
-/// What happened so far, for tests and metrics.
-#[derive(Default)]
-pub struct Counters {
-    /// Zones made.
-    pub zones_made: Cell<u64>,
-    /// Zones that trapped.
-    pub zones_trapped: Cell<u64>,
-    /// Requests turned away.
-    pub refused: Cell<u64>,
+    /// Zones made so far, for their names.
+    zones_made: Cell<u64>,
 }
 
 /// A zone in the pool.
@@ -94,7 +84,7 @@ impl Pool {
         let pool = Rc::new(Pool {
             places: Semaphore::new(places, config.queue_max),
             zones: RefCell::default(),
-            counters: Counters::default(),
+            zones_made: Cell::new(0),
             service,
             worker,
             outbound,
@@ -108,11 +98,6 @@ impl Pool {
         &self.service
     }
 
-    /// What happened so far.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     /// A place for a request; waits for one if there is room to wait.
     ///
     /// # Errors
@@ -120,10 +105,7 @@ impl Pool {
     pub async fn acquire(self: &Rc<Self>) -> Result<Lease, AcquireError> {
         let permit = match self.places.try_acquire() {
             Some(permit) => permit,
-            None => self.places.acquire().await.map_err(|Full| {
-                self.counters.refused.set(self.counters.refused.get() + 1);
-                AcquireError::Overloaded
-            })?,
+            None => self.places.acquire().await.map_err(|Full| AcquireError::Overloaded)?,
         };
         let member = match self.with_room() {
             Some(member) => member,
@@ -160,8 +142,8 @@ impl Pool {
     }
 
     fn make(&self) -> crate::abi::Result<Rc<Member>> {
-        let number = self.counters.zones_made.get() + 1;
-        self.counters.zones_made.set(number);
+        let number = self.zones_made.get() + 1;
+        self.zones_made.set(number);
         let name = format!("{}#{}.{number}", self.service.name, self.worker);
         let wasi = self.service.config.wasi.build(name);
         let host = HostData { wasi, http: HttpCtx::new(self.outbound.clone()) };
@@ -325,16 +307,12 @@ impl Drop for Place {
             member.abandoned.set(member.abandoned.get() - 1);
         }
         member.idle_since.set(executor::now());
-        let trapped = member.zone.poison().is_some();
-        if trapped {
+        if member.zone.poison().is_some() {
             member.retired.set(true);
         }
         member.settle();
         let Some(pool) = self.pool.upgrade() else { return };
         if member.retired.get() && member.active.get() == 0 {
-            if trapped {
-                pool.counters.zones_trapped.set(pool.counters.zones_trapped.get() + 1);
-            }
             pool.remove(member);
         }
     }

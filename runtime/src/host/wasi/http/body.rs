@@ -152,6 +152,11 @@ impl HostBody {
         }
     }
 
+    /// Nothing flows any more.
+    fn is_over(&self) -> bool {
+        !matches!(self.0.borrow().stage, Stage::Flowing { .. })
+    }
+
     /// The contents are at their end: why, if that is not how they should have ended.
     fn failure(&self) -> Option<ErrorCode> {
         match &self.0.borrow().stage {
@@ -296,7 +301,7 @@ impl Body {
         let (report, outcome) = oneshot::channel();
         let contents = match contents.map(StreamReader::into_source::<HostBody>) {
             None => Contents::Empty,
-            Some(Ok(body)) if body.left() == Some(0) && body.is_over() => Contents::Empty,
+            Some(Ok(body)) if body.is_over() && body.failure().is_none() => Contents::Empty,
             Some(Ok(body)) => Contents::Host(*body),
             Some(Err(stream)) => Contents::Guest(stream),
         };
@@ -355,13 +360,6 @@ impl Body {
             body.skip_contents();
         }
         Ok(body)
-    }
-}
-
-impl HostBody {
-    /// Nothing flows any more.
-    fn is_over(&self) -> bool {
-        !matches!(self.0.borrow().stage, Stage::Flowing { .. })
     }
 }
 

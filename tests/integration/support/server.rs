@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Rounds of the same work after which memory must have come to rest.
-const SETTLE_ROUNDS_MAX: usize = 6;
+const SETTLE_ROUNDS_MAX: usize = 14;
 
 /// The binary under test.
 ///

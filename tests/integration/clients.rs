@@ -76,7 +76,7 @@ fn clients_that_hang_up_anywhere_leave_nothing_behind() {
         for leaving in LEAVINGS {
             leave(&server, leaving, &mut random);
         }
-        eventually(|| "their descriptors are closed", NOTICE, || server.fds() < 40);
+        eventually(|| "their descriptors are closed", NOTICE, || server.fds().len() < 40);
         thread::sleep(Duration::from_millis(200));
         let before = server.fds();
         for leaving in LEAVINGS {
@@ -84,7 +84,7 @@ fn clients_that_hang_up_anywhere_leave_nothing_behind() {
                 leave(&server, leaving, &mut random);
             }
         }
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
         server.get("/status/200").expect_status(200);
         server.connect().request("POST", "/echo", "", b"still here").expect(200, "still here");
         server.stop();
@@ -103,7 +103,7 @@ fn thousand(io: Io, guests: &[&str], leaving: Leaving) {
             leave(&server, leaving, &mut random);
             left += 1;
         }
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
         // Guests that cannot be cancelled may use their time.
         thread::sleep(Duration::from_millis(2500));
     };
@@ -177,7 +177,7 @@ fn http_2_clients_that_hang_up_leave_nothing_behind() {
                 assert_ne!(run(&mut curl, Duration::from_secs(10)).code, Some(0));
             }
         }
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
         server.get("/status/200").expect_status(200);
     });
 }
@@ -239,7 +239,7 @@ fn random_bytes_do_no_harm() {
             let _ended = connection.stream().shutdown(Shutdown::Write);
             connection.expect_close(Duration::from_secs(5));
         }
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
         server.get("/status/200").expect_status(200);
     });
 }
@@ -278,7 +278,7 @@ fn a_client_that_stops_sending_after_its_request_is_answered_or_closed() {
             }
             connection.expect_close(Duration::from_secs(5));
         }
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
     });
 }
 
@@ -303,7 +303,7 @@ fn slow_clients_do_not_hold_up_others() {
             connection.response().expect("a response").expect_status(200);
         }
         drop(dribbling);
-        expect_descriptors(&server, before);
+        expect_descriptors(&server, &before);
     });
 }
 

@@ -173,10 +173,10 @@ impl Serve {
         let workers = Workers::start(workers, start).context("cannot start the workers")?;
         // Before anybody is told that it serves, and so may send one.
         let mut stop = Signals::install().context("cannot wait for signals")?;
+        let signals = Executor::new(&choice).context("cannot wait for signals")?;
         if listens.iter().take(count.get()).count() == count.get() {
             eprintln!("serving {} on http://{} with {count} workers", self.chain_name(), addr.addr());
         }
-        let signals = Executor::new(&choice).context("cannot wait for signals")?;
         signals.block_on(wait_for_stop(&mut stop, &shutdown, self.drain))?;
         drop(addr);
         let errors: Vec<_> = workers.join()?.into_iter().filter_map(Result::err).collect();

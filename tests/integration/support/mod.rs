@@ -8,7 +8,7 @@ pub(crate) mod server;
 pub(crate) use http::{Connection, Cut, Response};
 pub(crate) use server::{Server, Setup, guest, serve};
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{PoisonError, RwLock};
@@ -76,14 +76,14 @@ pub(crate) fn eventually<W: Display>(what: impl Fn() -> W, limit: Duration, mut 
 pub(crate) const NOTICE: Duration = Duration::from_secs(20);
 
 /// Waits until the server holds no more descriptors than before.
-pub(crate) fn expect_descriptors(server: &Server, before: usize) {
-    let now = Cell::new(0);
-    let what = || format!("the server's descriptors are back to {before}, there are {}", now.get());
+pub(crate) fn expect_descriptors(server: &Server, before: &[String]) {
+    let now = RefCell::new(Vec::new());
+    let what = || format!("the server's descriptors are back to {before:#?}, there are {:#?}", now.borrow());
     eventually(what, NOTICE, || {
-        now.set(server.fds());
-        now.get() <= before
+        *now.borrow_mut() = server.fds();
+        now.borrow().len() <= before.len()
     });
-    println!("{before} descriptors before, {} after", now.get());
+    println!("{} descriptors before, {} after", before.len(), now.borrow().len());
 }
 
 /// Numbers that look random and come again from the same seed (splitmix64).

@@ -209,9 +209,14 @@ impl Server {
         connection.response()
     }
 
-    /// File descriptors that the process has open.
-    pub(crate) fn fds(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("our child has a /proc entry").count()
+    /// What the process has open: what each of its file descriptors is.
+    pub(crate) fn fds(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("our child has a /proc entry");
+        // One that is closed in between is left out.
+        let links = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let mut names: Vec<String> = links.map(|name| name.display().to_string()).collect();
+        names.sort();
+        names
     }
 
     /// A value of `/proc/PID/status` in KiB: `VmRSS` is the resident memory, `VmHWM` its peak.

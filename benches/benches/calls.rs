@@ -31,6 +31,10 @@ struct Args {
     #[arg(long, value_name = "N")]
     rounds: Option<std::num::NonZeroUsize>,
 
+    /// Do the work this often in a sample, however long that takes: with `--ours-only`, for counting instructions
+    #[arg(long, value_name = "N")]
+    times: Option<std::num::NonZeroU32>,
+
     /// Print JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -210,14 +214,25 @@ struct Measured {
     ok: Option<bool>,
 }
 
-fn measure_row(row: &Row, sides: &[(&str, &dyn Side)], length: Duration, rounds: usize) -> Result<Measured> {
+/// How many samples of each side, and how long each is.
+struct Plan {
+    rounds: usize,
+    length: Duration,
+    /// Fixed instead of found out.
+    times: Option<u32>,
+}
+
+fn measure_row(row: &Row, sides: &[(&str, &dyn Side)], plan: &Plan) -> Result<Measured> {
     let mut counts = Vec::new();
     for (name, side) in sides {
         verify(name, *side, row)?;
-        counts.push(calibrate(*side, row.work, length)?);
+        counts.push(match plan.times {
+            Some(times) => times,
+            None => calibrate(*side, row.work, plan.length)?,
+        });
     }
     let mut samples = vec![Samples::default(); sides.len()];
-    for round in 0..rounds {
+    for round in 0..plan.rounds {
         for side in order(round, sides.len()) {
             samples[side].push(measure(sides[side].1, row.work, counts[side])?);
         }
@@ -262,6 +277,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let (length, rounds) = if args.quick { (Duration::from_millis(10), 5) } else { (Duration::from_millis(30), 25) };
     let rounds = args.rounds.map_or(rounds, std::num::NonZeroUsize::get);
+    let plan = Plan { rounds, length, times: args.times.map(std::num::NonZeroU32::get) };
     let bytes = |text: &str| wat::parse_str(text).context("the text of a component");
     let (calls, streams) = (bytes(CALLS)?, bytes(STREAMS)?);
     let ours = ours::Interflow::new(&calls, &streams)?;
@@ -274,17 +290,15 @@ fn main() -> Result<()> {
     ensure!(!chosen.is_empty(), "no row contains `{}`", args.rows);
     let mut rows = Vec::new();
     for row in chosen {
-        rows.push(measure_row(row, &sides, length, rounds)?);
+        rows.push(measure_row(row, &sides, &plan)?);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     println!("{}", benches::machine());
-    println!(
-        "best and median of {rounds} samples of {} ms, taken in turn; `ok` looks at ours' best",
-        length.as_millis()
-    );
+    let size = plan.times.map_or_else(|| format!("{} ms", length.as_millis()), |times| format!("{times} times"));
+    println!("best and median of {rounds} samples of {size}, taken in turn; `ok` looks at ours' best");
     println!(
         "ours: the product's engine configuration, epochs ticking; wasmtime: its default one with component-model-async"
     );

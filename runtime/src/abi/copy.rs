@@ -31,7 +31,7 @@ const BYTE_LENGTH_MAX: u64 = (1 << 28) - 1;
 /// Traps if the writer's bytes are not values of its type, or the reader's realloc does not give what it is asked for.
 pub(crate) fn elements(mut store: StoreContextMut<'_, State>, from: &Pending, to: &Pending, count: u32) -> Result<()> {
     let compiled = store.data().compiled.clone();
-    let (Some(from_ty), Some(to_ty)) = (from.element.payload, to.element.payload) else { return Ok(()) };
+    let (Some(from_ty), Some(to_ty)) = (from.op.element.payload, to.op.element.payload) else { return Ok(()) };
     let sides = Pair { from: Side::new(&compiled.plan, from)?, to: Side::new(&compiled.plan, to)? };
     store.refresh_memory(sides.from.memory);
     store.refresh_memory(sides.to.memory);
@@ -63,11 +63,11 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn new(plan: &'a Plan, pending: &Pending) -> Result<Self> {
-        let options = &plan.options[pending.options as usize];
+        let options = &plan.options[pending.op.options as usize];
         let Some(memory) = options.memory() else {
             bail!("a stream operation with a payload needs the `memory` option")
         };
-        Ok(Side { options, instance: pending.instance, memory: memory.as_u32() })
+        Ok(Side { options, instance: pending.op.end.instance, memory: memory.as_u32() })
     }
 }
 

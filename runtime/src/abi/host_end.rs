@@ -173,10 +173,10 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     }
     let lift = read.lift;
     let compiled = state.compiled.clone();
-    let options = &compiled.plan.options[pending.options as usize];
+    let options = &compiled.plan.options[pending.op.options as usize];
     let items = lift(
         &mut LiftCx::new(state, &compiled.plan.types, options),
-        pending.element.payload,
+        pending.op.element.payload,
         pending.at() as usize,
         count as usize,
     )?;

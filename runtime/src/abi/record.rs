@@ -39,24 +39,24 @@ impl Records {
         records
     }
 
+    #[inline]
     fn word(&self, offset: u32) -> *mut u32 {
-        assert!(
-            offset as usize + 4 <= self.len && offset.is_multiple_of(4),
-            "offset {offset} outside of the shared memory"
-        );
+        assert!(offset as usize + 4 <= self.len, "offset {offset} outside of the shared memory");
         // SAFETY: in bounds by the assertion above; the memory is kept alive by the store that owns `self`, and it never
         // moves because the engine is configured with `memory_may_move(false)`.
         unsafe { self.base.add(offset as usize).cast() }
     }
 
+    #[inline]
     pub fn get(&self, offset: u32) -> u32 {
-        // SAFETY: `word` is in bounds and aligned; wasm does not run while the host does, so nobody writes meanwhile.
-        unsafe { self.word(offset).read() }
+        // SAFETY: `word` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.word(offset).read_unaligned() }
     }
 
+    #[inline]
     pub fn set(&mut self, offset: u32, value: u32) {
         // SAFETY: as in `get`.
-        unsafe { self.word(offset).write(value) }
+        unsafe { self.word(offset).write_unaligned(value) }
     }
 
     pub fn field(&self, task: Record, field: u32) -> u32 {

@@ -64,15 +64,11 @@ pub(crate) enum End {
     Gone,
 }
 
-/// The buffer of the side that came first.
+/// The operation that came first, and how far its buffer has got.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
-    pub write: bool,
-    pub instance: u32,
+    pub op: CopyOp,
     pub handle: u32,
-    pub options: u32,
-    pub element: Element,
-    /// Where the next element goes or comes from.
     ptr: u32,
     len: u32,
     progress: u32,
@@ -83,8 +79,9 @@ impl Pending {
         self.len - self.progress
     }
 
+    /// Where the next element goes or comes from.
     pub fn at(&self) -> u32 {
-        self.ptr + self.progress * self.element.size
+        self.ptr + self.progress * self.op.element.size
     }
 }
 
@@ -101,8 +98,33 @@ pub(crate) struct Stream {
     pub read: Option<HostRead>,
 }
 
+impl Stream {
+    /// `stream_event`, `future_event`: the packed result that an end gets, and the end's new state. `payload` is what was
+    /// known when the event was made.
+    #[inline]
+    pub fn deliver(&mut self, end: &mut Slot, payload: Option<u32>) -> u32 {
+        let payload = payload.unwrap_or_else(|| {
+            // `reclaim_buffer`
+            let progress = self.pending.take().map_or(0, |pending| pending.progress);
+            pack(self.future, COMPLETED, progress)
+        });
+        end.copy = CopyState::after(self.future, payload & 0xf);
+        payload
+    }
+}
+
+impl CopyState {
+    /// The state of an end that has got this result.
+    fn after(future: bool, result: u32) -> CopyState {
+        match (result, future) {
+            (DROPPED, _) | (COMPLETED, true) => CopyState::Done,
+            _ => CopyState::Idle,
+        }
+    }
+}
+
 /// Which ends a `{stream,future}.*` built-in takes: whose they are, their kind and their type.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct EndType {
     pub instance: u32,
     pub future: bool,
@@ -119,7 +141,7 @@ impl EndType {
 }
 
 /// A `{stream,future}.{read,write}` as its trampoline knows it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct CopyOp {
     pub end: EndType,
     pub element: Element,
@@ -147,85 +169,72 @@ fn event_code(future: bool, write: bool) -> EventCode {
     }
 }
 
-/// What an operation meets on the other side.
-enum Meets {
-    Nothing,
-    Dropped,
-    Guest(Pending),
-    Source,
-    HostRead,
+/// A call of a `{stream,future}.{read,write}`.
+struct Operation<'a> {
+    op: &'a CopyOp,
+    handle: u32,
+    ptr: u32,
+    len: u32,
+}
+
+impl Operation<'_> {
+    fn pending(&self) -> Pending {
+        Pending { op: *self.op, handle: self.handle, ptr: self.ptr, len: self.len, progress: 0 }
+    }
 }
 
 /// `stream.read`, `stream.write`, `future.read`, `future.write`: gives the packed result or `BLOCKED`.
 pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
+    check_buffer(&mut store, op, ptr, len)?;
+    let State { instances, streams, .. } = store.data_mut();
+    let slot = instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty)?;
+    if slot.copy != CopyState::Idle || (slot.set != NONE && !op.async_) {
+        return may_not_copy(slot, op);
+    }
+    let object = slot.object;
+    let stream = &mut streams[object as usize];
+    if stream.dropped {
+        slot.copy = CopyState::Done;
+        return Ok(DROPPED);
+    }
+    slot.copy = CopyState::Copying;
+    let own = Operation { op, handle, ptr, len };
+    if stream.pending.is_some() {
+        return meet(store, object, &own);
+    }
+    stream.pending = Some(own.pending());
+    match if op.end.write { stream.reader } else { stream.writer } {
+        End::Guest { .. } | End::Gone => return blocked(op),
+        End::Host if op.end.write => super::host_end::offer(store.as_context_mut(), object)?,
+        End::Host => poll_source(store.as_context_mut(), object)?,
+    }
+    // The event that the operation itself has caused, if any, is its result.
     let state = store.data_mut();
-    let slot = state.instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty)?;
+    match state.handles(op.end.instance).get(handle)?.event {
+        EventCode::None => blocked(op),
+        _ => Ok(state.deliver(op.end.instance, handle).2),
+    }
+}
+
+#[cold]
+fn may_not_copy(slot: &Slot, op: &CopyOp) -> Result<u32> {
     match slot.copy {
-        CopyState::Idle => {}
+        CopyState::Idle => bail!("a synchronous operation on a stream or future that is in a waitable set"),
         CopyState::Copying | CopyState::Cancelling => {
             bail!("cannot have concurrent operations active on a future/stream")
         }
         CopyState::Done if op.end.future => bail!("cannot use a future end after it is done"),
         CopyState::Done => bail!("cannot use a stream end after being notified that the other end dropped"),
     }
-    if slot.set != NONE && !op.async_ {
-        bail!("a synchronous operation on a stream or future that is in a waitable set");
-    }
-    let stream = slot.object;
-    check_buffer(&mut store, op, ptr, len)?;
-    let state = store.data_mut();
-    state.instances[op.end.instance as usize].handles.get_mut(handle)?.copy = CopyState::Copying;
-    let pending = Pending {
-        write: op.end.write,
-        instance: op.end.instance,
-        handle,
-        options: op.options,
-        element: op.element,
-        ptr,
-        len,
-        progress: 0,
-    };
-    let result = match state.meets(stream, op.end.write) {
-        Meets::Dropped => Some(DROPPED),
-        Meets::Nothing => {
-            state.streams[stream as usize].pending = Some(pending);
-            None
-        }
-        Meets::Guest(other) => meet_guest(&mut store, stream, pending, other)?,
-        Meets::Source => {
-            store.data_mut().streams[stream as usize].pending = Some(pending);
-            poll_source(store.as_context_mut(), stream)?;
-            return finish_or_block(store.data_mut(), op, handle);
-        }
-        Meets::HostRead => {
-            store.data_mut().streams[stream as usize].pending = Some(pending);
-            super::host_end::offer(store.as_context_mut(), stream)?;
-            return finish_or_block(store.data_mut(), op, handle);
-        }
-    };
-    let state = store.data_mut();
-    match result {
-        Some(packed) => {
-            let done = state.copy_done(op.end.future, packed & 0xf);
-            state.instances[op.end.instance as usize].handles.get_mut(handle)?.copy = done;
-            Ok(packed)
-        }
-        None => blocked(op),
-    }
 }
 
-/// The event that the operation itself has caused, if any, is its result.
-fn finish_or_block(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
-    if state.handles(op.end.instance).get(handle)?.event != EventCode::None {
-        return Ok(state.deliver(op.end.instance, handle).2);
-    }
-    blocked(op)
-}
-
+#[inline]
 fn blocked(op: &CopyOp) -> Result<u32> {
-    if op.async_ {
-        return Ok(BLOCKED);
-    }
+    if op.async_ { Ok(BLOCKED) } else { may_not_block(op) }
+}
+
+#[cold]
+fn may_not_block(op: &CopyOp) -> Result<u32> {
     let name = match (op.end.future, op.end.write) {
         (false, false) => "stream.read",
         (false, true) => "stream.write",
@@ -238,6 +247,19 @@ fn blocked(op: &CopyOp) -> Result<u32> {
 /// CanonicalABI.md, "Buffer State": length, alignment and bounds are checked even if nothing is copied.
 #[inline]
 fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, len: u32) -> Result<()> {
+    let Element { size, align, .. } = op.element;
+    let end = u64::from(ptr) + u64::from(len) * u64::from(size);
+    let known =
+        op.memory.and_then(|memory| store.data().memories[memory as usize].as_ref()).map_or(0, GuestMemory::len);
+    if len <= BUFFER_LENGTH_MAX && ptr & (align - 1) == 0 && end <= known as u64 {
+        return Ok(());
+    }
+    check_odd_buffer(store, op, ptr, len)
+}
+
+/// As `check_buffer`, for buffers that are wrong, unused or beyond what was last known of the memory.
+#[cold]
+fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, len: u32) -> Result<()> {
     if len > BUFFER_LENGTH_MAX {
         bail!("stream buffer of {len} elements; 2^28 - 1 at most");
     }
@@ -247,70 +269,79 @@ fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, l
     if !ptr.is_multiple_of(op.element.align) {
         bail!("stream buffer at {ptr:#x} is not aligned to {}", op.element.align);
     }
-    let end = u64::from(ptr) + u64::from(len) * u64::from(op.element.size);
     let Some(memory) = op.memory else { bail!("a stream operation with a payload needs the `memory` option") };
-    let known = store.data().memories[memory as usize].as_ref().map_or(0, GuestMemory::len);
-    if end > known as u64 && end > store.refresh_memory(memory) as u64 {
+    let end = u64::from(ptr) + u64::from(len) * u64::from(op.element.size);
+    if end > store.refresh_memory(memory) as u64 {
         bail!("stream buffer is out of bounds of memory");
     }
     Ok(())
 }
 
-/// Both sides are guests. `Some` is the packed result for `own`, whose operation this is.
-fn meet_guest(
-    store: &mut StoreContextMut<'_, State>,
-    stream: u32,
-    own: Pending,
-    other: Pending,
-) -> Result<Option<u32>> {
-    if own.instance == other.instance && !own.element.plain {
+/// Both sides are guests, and the other has come first.
+#[inline]
+fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
+    let State { streams, memories, .. } = store.data_mut();
+    let other = streams[object as usize].pending.as_ref().expect("the caller has looked");
+    let EndType { instance, write, .. } = own.op.end;
+    let plain = own.op.element.plain;
+    if instance == other.op.end.instance && !plain {
         bail!("cannot read from and write to intra-component future/stream with non-numeric payload");
     }
+    // A buffer without room asks whether there is something: there is. So does one that finds such a question of a reader,
+    // who goes on waiting.
+    let answered = other.remain() > 0 || (write && own.len == 0 && other.len == 0);
     let count = own.len.min(other.remain());
     if count > 0 {
-        let (from, to) = if own.write { (&own, &other) } else { (&other, &own) };
-        copy_elements(store.as_context_mut(), from, to, count)?;
+        match plain {
+            true => copy_plain(memories, own, other, count)?,
+            false => copy_others(store.as_context_mut(), object, own, count)?,
+        }
+        let state = store.data_mut();
+        // The buffer stays until its event is delivered: it may take more, or the peer may go away.
+        state.progress_pending(object, count);
+        return Ok(state.completed(own, count));
     }
     let state = store.data_mut();
-    let entry = &mut state.streams[stream as usize];
-    if other.remain() > 0 {
-        if count > 0 {
-            entry.pending.as_mut().expect("`other` is pending").progress += count;
-            match entry.future {
-                true => state.notify_pending(stream, COMPLETED),
-                // The buffer stays until its event is delivered: it may take more, or the peer may go away.
-                false => state.post(other.instance, other.handle, event_code(false, other.write), None),
-            }
-        }
-        return Ok(Some(pack(state.streams[stream as usize].future, COMPLETED, count)));
+    if answered {
+        return Ok(state.completed(own, 0));
     }
-    // A zero-length write that finds a zero-length read is a question that is answered at once; the reader goes on waiting.
-    if own.write && own.len == 0 && other.len == 0 {
-        return Ok(Some(COMPLETED));
-    }
-    state.notify_pending(stream, COMPLETED);
-    state.streams[stream as usize].pending = Some(own);
-    Ok(None)
+    state.notify_pending(object, COMPLETED);
+    state.streams[object as usize].pending = Some(own.pending());
+    blocked(own.op)
 }
 
-fn copy_elements(mut store: StoreContextMut<'_, State>, from: &Pending, to: &Pending, count: u32) -> Result<()> {
-    if from.element.payload.is_none() {
+/// Moves `count` numbers between the buffers of two guests.
+#[inline]
+fn copy_plain(memories: &[Option<GuestMemory>], own: &Operation<'_>, other: &Pending, count: u32) -> Result<()> {
+    if own.op.element.payload.is_none() {
         return Ok(());
     }
-    if !from.element.plain {
-        return copy::elements(store, from, to, count);
-    }
-    let state = store.data_mut();
-    let len = count as usize * from.element.size as usize;
-    let (source, target) = (state.options_memory(from.options), state.options_memory(to.options));
-    let copied = match (source, target) {
-        (Some(source), Some(target)) => GuestMemory::copy(source, from.at() as usize, target, to.at() as usize, len),
+    let memory = |index: Option<u32>| memories[index? as usize].as_ref();
+    let copied = match (memory(own.op.memory), memory(other.op.memory)) {
+        (Some(ours), Some(theirs)) => {
+            let (own_at, other_at) = (own.ptr as usize, other.at() as usize);
+            let len = count as usize * own.op.element.size as usize;
+            match own.op.end.write {
+                true => GuestMemory::copy(ours, own_at, theirs, other_at, len),
+                false => GuestMemory::copy(theirs, other_at, ours, own_at, len),
+            }
+        }
         _ => None,
     };
     match copied {
         Some(()) => Ok(()),
         None => bail!("stream buffer is out of bounds of memory"),
     }
+}
+
+/// As `copy_plain`, for values that have to be looked at.
+#[cold]
+fn copy_others(store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>, count: u32) -> Result<()> {
+    let other = store.data().streams[object as usize].pending.expect("the caller has looked");
+    let write = own.op.end.write;
+    let own = own.pending();
+    let (from, to) = if write { (&own, &other) } else { (&other, &own) };
+    copy::elements(store, from, to, count)
 }
 
 /// Lets the host's source fill the buffer that a guest reads into.
@@ -326,10 +357,10 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
     let Some(mut source) = entry.source.take() else { return Ok(()) };
     let waker = state.wakes.waker(Ready::HostEnd(stream));
     let compiled = state.compiled.clone();
-    let options = &compiled.plan.options[pending.options as usize];
+    let options = &compiled.plan.options[pending.op.options as usize];
     let produced = {
         let cx = super::LowerCx::new(store.as_context_mut(), &compiled.plan.types, options);
-        let mut destination = super::host_end::Destination::new(cx, pending.element, pending.at(), pending.remain());
+        let mut destination = super::host_end::Destination::new(cx, pending.op.element, pending.at(), pending.remain());
         let produced = source.poll_produce(&mut Context::from_waker(&waker), &mut destination);
         let written = destination.written();
         produced.map(|produced| produced.map(|produced| (produced, written)))
@@ -363,27 +394,13 @@ fn pack(future: bool, result: u32, progress: u32) -> u32 {
 }
 
 impl State {
-    fn meets(&self, stream: u32, write: bool) -> Meets {
-        let stream = &self.streams[stream as usize];
-        match (stream.dropped, &stream.pending, if write { stream.reader } else { stream.writer }) {
-            (true, ..) => Meets::Dropped,
-            (false, Some(pending), _) => Meets::Guest(*pending),
-            (false, None, End::Host) if write => Meets::HostRead,
-            (false, None, End::Host) => Meets::Source,
-            (false, None, _) => Meets::Nothing,
-        }
-    }
-
-    fn options_memory(&self, options: u32) -> Option<&GuestMemory> {
-        let memory = self.plan().options[options as usize].memory()?;
-        self.memories[memory.as_u32() as usize].as_ref()
-    }
-
-    fn copy_done(&self, future: bool, result: u32) -> CopyState {
-        match (result, future) {
-            (DROPPED, _) | (COMPLETED, true) => CopyState::Done,
-            _ => CopyState::Idle,
-        }
+    /// The operation `own` is over at once, after `count` elements.
+    #[inline]
+    fn completed(&mut self, own: &Operation<'_>, count: u32) -> u32 {
+        let EndType { instance, future, .. } = own.op.end;
+        let slot = self.handles(instance).get_mut(own.handle).expect("nobody drops an end that copies");
+        slot.copy = CopyState::after(future, COMPLETED);
+        pack(future, COMPLETED, count)
     }
 
     /// `stream.new`, `future.new`: readable index low, writable index high.
@@ -410,9 +427,9 @@ impl State {
     pub(crate) fn notify_pending(&mut self, stream: u32, result: u32) {
         let entry = &mut self.streams[stream as usize];
         let Some(pending) = entry.pending.take() else { return };
-        let payload = pack(entry.future, result, pending.progress);
-        let code = event_code(entry.future, pending.write);
-        self.post(pending.instance, pending.handle, code, Some(payload));
+        let EndType { instance, future, write, .. } = pending.op.end;
+        let payload = pack(future, result, pending.progress);
+        self.post(instance, pending.handle, event_code(future, write), Some(payload));
     }
 
     /// The pending buffer of a stream has moved on by `count` elements; its event tells how far it got when it is delivered.
@@ -421,26 +438,14 @@ impl State {
         let pending = entry.pending.as_mut().expect("only a pending buffer moves on");
         pending.progress += count;
         assert!(pending.progress <= pending.len, "a buffer never moves beyond its end");
-        let Pending { instance, handle, write, .. } = *pending;
-        match entry.future {
+        let EndType { instance, future, write, .. } = pending.op.end;
+        match future {
             true => self.notify_pending(stream, COMPLETED),
-            false => self.post(instance, handle, event_code(false, write), None),
+            false => {
+                let handle = pending.handle;
+                self.post(instance, handle, event_code(false, write), None);
+            }
         }
-    }
-
-    /// `stream_event`, `future_event`: the end's new state and its packed result.
-    pub(crate) fn deliver_copy(&mut self, instance: u32, handle: u32, payload: Option<u32>) -> u32 {
-        let slot = *self.handles(instance).get(handle).expect("the caller looked it up");
-        let stream = &mut self.streams[slot.object as usize];
-        let future = stream.future;
-        let payload = payload.unwrap_or_else(|| {
-            // `reclaim_buffer`
-            let progress = stream.pending.take().map_or(0, |pending| pending.progress);
-            pack(future, COMPLETED, progress)
-        });
-        let done = self.copy_done(future, payload & 0xf);
-        self.handles(instance).get_mut(handle).expect("looked up above").copy = done;
-        payload
     }
 
     /// `{stream,future}.cancel-{read,write}`. Whoever is on the other side, cancellation is complete at once.

@@ -140,14 +140,10 @@ impl Table {
     /// A handle of this kind and type.
     #[inline]
     pub fn expect(&mut self, index: u32, kind: Kind, ty: u32) -> Result<&mut Slot> {
-        let slot = self.get_mut(index)?;
-        if slot.kind != kind {
-            return wrong_kind(index, slot.kind, kind);
+        match self.slots.get_mut(index as usize) {
+            Some(slot) if slot.kind == kind && slot.ty == ty => Ok(slot),
+            other => unexpected(index, other.map(|slot| slot.kind), kind),
         }
-        if slot.ty != ty {
-            bail!("handle {index} is a {kind:?} of another type");
-        }
-        Ok(slot)
     }
 
     pub fn remove(&mut self, index: u32) -> Result<Slot> {
@@ -170,6 +166,10 @@ fn unknown<T>(index: u32) -> Result<T> {
 }
 
 #[cold]
-fn wrong_kind<T>(index: u32, is: Kind, wanted: Kind) -> Result<T> {
-    bail!("handle {index} is a {is:?}, not a {wanted:?}")
+fn unexpected<T>(index: u32, is: Option<Kind>, wanted: Kind) -> Result<T> {
+    match is {
+        None | Some(Kind::Free) => unknown(index),
+        Some(kind) if kind == wanted => bail!("handle {index} is a {wanted:?} of another type"),
+        Some(kind) => bail!("handle {index} is a {kind:?}, not a {wanted:?}"),
+    }
 }

@@ -69,11 +69,12 @@ pub(crate) trait HostCaller {
 }
 
 /// What a task waits for.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
     /// It is on a stack: its own activation is under way.
     Active,
-    /// At the gate, with what to start and its flat parameters.
-    Entering(Start, Vec<u64>),
+    /// At the gate, with what to start.
+    Entering(Start),
     /// Callback code YIELD.
     Yielding,
     /// Callback code WAIT.
@@ -101,6 +102,8 @@ pub(crate) struct Task {
     pub instance: u32,
     pub caller: Caller,
     pub run: Run,
+    /// Flat parameters, while it is `Entering` from a guest.
+    pub params: Vec<u64>,
     /// Table slot of the callback; `None` for functions without one.
     pub callback: Option<u32>,
     /// Its instance lets in one such task at a time.
@@ -139,6 +142,7 @@ impl State {
             instance,
             caller: Caller::Guest { subtask: None },
             run: Run::Active,
+            params: Vec::new(),
             callback: None,
             exclusive: false,
             async_type: false,
@@ -210,7 +214,8 @@ impl State {
             record: Record::NONE,
             instance: callee,
             caller: Caller::Guest { subtask: None },
-            run: Run::Entering(Start::Adapter(n), params.to_vec()),
+            run: Run::Entering(Start::Adapter(n)),
+            params: params.to_vec(),
             callback,
             exclusive,
             async_type: true,
@@ -274,7 +279,6 @@ impl State {
 
     /// What follows from a callback's code, or from the end of a function without one.
     fn after_code(&mut self, task: u32, code: u32) -> Result<()> {
-        let instance = self.tasks[task as usize].instance;
         match code & 0xf {
             EXIT => self.exit(task),
             YIELD => {
@@ -282,20 +286,24 @@ impl State {
                 self.make_ready(task);
                 Ok(())
             }
-            WAIT => {
-                let set = self.handles(instance).expect(code >> 4, Kind::Set, 0)?.object;
-                self.tasks[task as usize].run = Run::Waiting { set };
-                self.sets[set as usize].waiting += 1;
-                let cancel = self.tasks[task as usize].cancel == Cancel::Pending;
-                if cancel || self.set_has_event(set) {
-                    self.make_ready(task);
-                } else {
-                    self.sets[set as usize].waiters.push_back(task);
-                }
-                Ok(())
-            }
+            WAIT => self.wait_for(task, code >> 4),
             other => bail!("unsupported callback code: {other}"),
         }
+    }
+
+    #[inline]
+    fn wait_for(&mut self, task: u32, handle: u32) -> Result<()> {
+        let entry = &mut self.tasks[task as usize];
+        let set = self.instances[entry.instance as usize].handles.expect(handle, Kind::Set, 0)?.object;
+        entry.run = Run::Waiting { set };
+        let set = &mut self.sets[set as usize];
+        set.waiting += 1;
+        if set.has_event() || entry.cancel == Cancel::Pending {
+            self.make_ready(task);
+        } else {
+            set.waiters.push_back(task);
+        }
+        Ok(())
     }
 
     /// `exit_implicit_thread`
@@ -467,6 +475,15 @@ impl State {
         }
     }
 
+    /// The pump's job that gives a waiting task its event.
+    #[inline]
+    fn resume(&mut self, task: u32, (code, p1, p2): Event) -> Job {
+        self.activate(task);
+        self.running = Some(task);
+        let slot = self.tasks[task as usize].callback.expect("only callback functions wait without a stack");
+        [code as u32, p1, p2, slot]
+    }
+
     /// Makes `task` the running one.
     fn activate(&mut self, task: u32) {
         let entry = &mut self.tasks[task as usize];
@@ -496,9 +513,11 @@ impl State {
     }
 
     /// The oldest call at the gate of `instance`, if it may enter now.
-    fn next_entering(&mut self, instance: u32) -> Option<u32> {
+    fn next_entering(&mut self, instance: u32) -> Option<(u32, Start)> {
         let task = *self.instances[instance as usize].entering.front()?;
-        let exclusive = self.tasks[task as usize].exclusive;
+        let Task { exclusive, run: Run::Entering(start), .. } = self.tasks[task as usize] else {
+            unreachable!("whoever leaves the gate is taken from its queue")
+        };
         let closed = gate_mask(exclusive) & !record::GATE_WAITERS;
         if self.records().gate(instance) & closed != 0 {
             return None;
@@ -507,7 +526,7 @@ impl State {
         self.settle_gate(instance);
         // More may follow: a stackful function does not close the gate behind it.
         self.opened(instance);
-        Some(task)
+        Some((task, start))
     }
 
     fn leave_gate(&mut self, instance: u32, task: u32) {
@@ -537,7 +556,8 @@ impl State {
             record: Record::NONE,
             instance,
             caller: Caller::Host(caller),
-            run: Run::Entering(Start::Lift(lift), Vec::new()),
+            run: Run::Entering(Start::Lift(lift)),
+            params: Vec::new(),
             callback,
             exclusive,
             async_type,
@@ -716,43 +736,31 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<O
         }
         let Some(ready) = state.ready.pop_front() else { return Ok(None) };
         state.budget -= 1;
-        let task = match ready {
-            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| &task.run) {
-                Some(Run::Entering(..)) => Some(task),
-                _ => match state.wake_event(task) {
-                    Some((event, p1, p2)) => {
-                        state.activate(task);
-                        state.running = Some(task);
-                        let slot =
-                            state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
-                        return Ok(Some([event as u32, p1, p2, slot]));
+        match ready {
+            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| task.run) {
+                Some(Run::Entering(start)) => return self::start(store, task, start).map(Some),
+                _ => {
+                    if let Some(event) = state.wake_event(task) {
+                        return Ok(Some(state.resume(task, event)));
                     }
-                    None => None,
-                },
+                }
             },
-            Ready::Enter(instance) => state.next_entering(instance),
-            Ready::HostCall(call) => {
-                super::host_call::poll(store.as_context_mut(), call)?;
-                None
+            Ready::Enter(instance) => {
+                if let Some((task, start)) = state.next_entering(instance) {
+                    return self::start(store, task, start).map(Some);
+                }
             }
-            Ready::HostEnd(stream) => {
-                super::stream::poll_source(store.as_context_mut(), stream)?;
-                None
-            }
-        };
-        if let Some(task) = task {
-            return start(store, task).map(Some);
+            Ready::HostCall(call) => super::host_call::poll(store.as_context_mut(), call)?,
+            Ready::HostEnd(stream) => super::stream::poll_source(store.as_context_mut(), stream)?,
         }
     }
 }
 
 /// Starts a call that may enter now.
-fn start(mut store: StoreContextMut<'_, State>, task: u32) -> Result<Job> {
+fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Result<Job> {
     ensure_record(&mut store)?;
     let state = store.data_mut();
-    let Run::Entering(start, params) = std::mem::replace(&mut state.tasks[task as usize].run, Run::Active) else {
-        unreachable!("only calls that wait to enter are started")
-    };
+    let params = std::mem::take(&mut state.tasks[task as usize].params);
     let record = state.records().allocate();
     state.tasks[task as usize].record = record;
     let instance = state.tasks[task as usize].instance;

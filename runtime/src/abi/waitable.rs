@@ -6,7 +6,7 @@
 
 use super::Result;
 use super::state::{Ready, State};
-use super::table::{EventCode, Kind, NONE, Slot};
+use super::table::{EventCode, Kind, NONE, Slot, Table};
 use std::collections::VecDeque;
 use wasmtime::bail;
 
@@ -24,6 +24,46 @@ pub(crate) struct WaitableSet {
     pub waiters: VecDeque<u32>,
     /// Tasks that wait, told or not (`num_waiting`).
     pub waiting: u32,
+}
+
+impl WaitableSet {
+    pub(crate) fn has_event(&self) -> bool {
+        self.head != NONE
+    }
+
+    /// Puts a waitable that has got an event behind the others.
+    #[inline]
+    fn append(&mut self, handles: &mut Table, waitable: u32) {
+        let last = std::mem::replace(&mut self.tail, waitable);
+        if last == NONE {
+            self.head = waitable;
+            return;
+        }
+        linked(handles, last).next = waitable;
+        linked(handles, waitable).prev = last;
+    }
+
+    /// Takes a waitable out of the queue, wherever it is.
+    #[inline]
+    fn unlink(&mut self, handles: &mut Table, waitable: u32) {
+        let slot = linked(handles, waitable);
+        let prev = std::mem::replace(&mut slot.prev, NONE);
+        let next = std::mem::replace(&mut slot.next, NONE);
+        match prev {
+            NONE => self.head = next,
+            prev => linked(handles, prev).next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            next => linked(handles, next).prev = prev,
+        }
+    }
+}
+
+/// A waitable that is in a queue, or about to be.
+#[inline]
+fn linked(handles: &mut Table, waitable: u32) -> &mut Slot {
+    handles.get_mut(waitable).expect("waitables leave their set before their handle goes")
 }
 
 impl State {
@@ -66,7 +106,7 @@ impl State {
         let pending = slot.event != EventCode::None;
         self.sets[joined as usize].elements += 1;
         if pending {
-            self.enqueue(instance, waitable);
+            self.enqueue(joined, instance, waitable);
         }
         Ok(())
     }
@@ -78,11 +118,13 @@ impl State {
         if set == NONE {
             return;
         }
+        let entry = &mut self.sets[set as usize];
+        entry.elements -= 1;
+        let handles = &mut self.instances[instance as usize].handles;
         if pending {
-            self.unlink(instance, waitable);
+            entry.unlink(handles, waitable);
         }
-        self.sets[set as usize].elements -= 1;
-        self.handles(instance).get_mut(waitable).expect("looked up above").set = NONE;
+        linked(handles, waitable).set = NONE;
     }
 
     /// `set_pending_event`: overwrites an event that is already pending.
@@ -92,47 +134,19 @@ impl State {
         slot.event = event;
         slot.lazy = payload.is_none();
         slot.payload = payload.unwrap_or(0);
-        if fresh && slot.set != NONE {
-            self.enqueue(instance, waitable);
+        let set = slot.set;
+        if fresh && set != NONE {
+            self.enqueue(set, instance, waitable);
         }
     }
 
-    fn enqueue(&mut self, instance: u32, waitable: u32) {
-        let handles = &mut self.instances[instance as usize].handles;
-        let slot = handles.get_mut(waitable).expect("the caller looked it up");
-        let set = &mut self.sets[slot.set as usize];
-        let last = set.tail;
-        slot.prev = last;
-        slot.next = NONE;
-        set.tail = waitable;
-        match last {
-            NONE => set.head = waitable,
-            last => handles.get_mut(last).expect("linked slots are alive").next = waitable,
-        }
+    fn enqueue(&mut self, set: u32, instance: u32, waitable: u32) {
+        let set = &mut self.sets[set as usize];
+        set.append(&mut self.instances[instance as usize].handles, waitable);
         // One event wakes one waiter; it looks for itself whether the event is still there.
         if let Some(task) = set.waiters.pop_front() {
             self.ready.push_back(Ready::Task(task));
         }
-    }
-
-    fn unlink(&mut self, instance: u32, waitable: u32) {
-        let handles = &mut self.instances[instance as usize].handles;
-        let slot = handles.get_mut(waitable).expect("the caller looked it up");
-        let (prev, next, set) = (slot.prev, slot.next, slot.set);
-        (slot.prev, slot.next) = (NONE, NONE);
-        let set = &mut self.sets[set as usize];
-        match prev {
-            NONE => set.head = next,
-            prev => handles.get_mut(prev).expect("linked slots are alive").next = next,
-        }
-        match next {
-            NONE => set.tail = prev,
-            next => handles.get_mut(next).expect("linked slots are alive").prev = prev,
-        }
-    }
-
-    pub(crate) fn set_has_event(&self, set: u32) -> bool {
-        self.sets[set as usize].head != NONE
     }
 
     /// Delivers the oldest pending event of a set.
@@ -143,17 +157,17 @@ impl State {
 
     /// `get_pending_event`: makes the payload, with all that delivery changes.
     pub(crate) fn deliver(&mut self, instance: u32, waitable: u32) -> Event {
-        let slot = self.handles(instance).get(waitable).expect("the caller looked it up");
-        let (kind, event, lazy, final_payload, in_set) =
-            (slot.kind, slot.event, slot.lazy, slot.payload, slot.set != NONE);
-        assert!(event != EventCode::None, "only a pending event is delivered");
-        if in_set {
-            self.unlink(instance, waitable);
+        let handles = &mut self.instances[instance as usize].handles;
+        let set = linked(handles, waitable).set;
+        if set != NONE {
+            self.sets[set as usize].unlink(handles, waitable);
         }
-        self.handles(instance).get_mut(waitable).expect("looked up above").event = EventCode::None;
-        let payload = match kind {
+        let slot = linked(handles, waitable);
+        let event = std::mem::replace(&mut slot.event, EventCode::None);
+        assert!(event != EventCode::None, "only a pending event is delivered");
+        let payload = match slot.kind {
             Kind::Subtask => self.deliver_subtask(instance, waitable),
-            _ => self.deliver_copy(instance, waitable, (!lazy).then_some(final_payload)),
+            _ => self.streams[slot.object as usize].deliver(slot, (!slot.lazy).then_some(slot.payload)),
         };
         (event, waitable, payload)
     }

@@ -144,17 +144,20 @@ pub(crate) fn poll_read(
         max: max.clamp(1, u32::MAX as usize) as u32,
         lift,
         items: None,
-        waker: Some(task.waker().clone()),
+        waker: None,
     });
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }
     let entry = &mut store.data_mut().streams[stream as usize];
-    let arrived = entry.read.as_ref().is_some_and(|read| read.items.is_some());
-    if !arrived && !entry.dropped {
-        return Poll::Pending;
+    match &mut entry.read {
+        // Not before: what is there already must not wake who looks at it.
+        Some(read) if read.items.is_none() && !entry.dropped => {
+            read.waker = Some(task.waker().clone());
+            Poll::Pending
+        }
+        _ => Poll::Ready(Ok(entry.read.take().and_then(HostRead::take))),
     }
-    Poll::Ready(Ok(entry.read.take().and_then(HostRead::take)))
 }
 
 /// A guest's write and a read of the host may be there: if both are, elements move.

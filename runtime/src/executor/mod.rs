@@ -415,12 +415,15 @@ pub fn end_turn() {
 
 /// Lets all tasks that are runnable now go first.
 pub async fn yield_now() {
-    let mut yielded = false;
+    let poll_number = || with_current(|core| core.polls.get());
+    let mut yielded_in = None;
     std::future::poll_fn(|cx| {
-        if yielded {
+        let now = poll_number();
+        // Whoever owns us may poll us more than once in one poll of its task; then nobody else has had a turn.
+        if yielded_in.is_some_and(|before| before != now || now.is_none()) {
             return Poll::Ready(());
         }
-        yielded = true;
+        yielded_in = Some(now);
         cx.waker().wake_by_ref();
         Poll::Pending
     })

@@ -40,7 +40,11 @@ struct Member {
     zone: Zone,
     /// Requests that have a place now.
     active: Cell<usize>,
-    /// Of those, requests that are given up: nobody waits for them.
+    /// Of those, requests that somebody waits for.
+    wanted: Cell<usize>,
+    /// Requests whose guests can be cancelled: there is no response yet.
+    cancellable: Cell<usize>,
+    /// Requests that are given up: they did not finish in time.
     abandoned: Cell<usize>,
     /// Requests so far.
     taken: Cell<usize>,
@@ -53,12 +57,15 @@ struct Member {
 #[derive(Clone)]
 pub struct Lease(Rc<Place>);
 
+/// Cancels a guest's task.
+type Cancel = Box<dyn Fn()>;
+
 struct Place {
     pool: Weak<Pool>,
     member: Rc<Member>,
     phase: Cell<Phase>,
     /// Cancels the guest's task, for when the client is gone before there was a response.
-    cancel: RefCell<Option<Box<dyn Fn()>>>,
+    cancel: RefCell<Option<Cancel>>,
     _permit: Permit,
 }
 
@@ -73,6 +80,13 @@ enum Phase {
     Finishing { since: Instant },
     /// It did not finish in time.
     Abandoned,
+}
+
+impl Phase {
+    /// Somebody waits for the guest.
+    fn is_wanted(self) -> bool {
+        matches!(self, Phase::Handling { .. } | Phase::Streaming)
+    }
 }
 
 impl Pool {
@@ -112,6 +126,7 @@ impl Pool {
             None => self.make().map_err(|error| AcquireError::Zone(format!("{error:#}")))?,
         };
         member.active.set(member.active.get() + 1);
+        member.wanted.set(member.wanted.get() + 1);
         member.taken.set(member.taken.get() + 1);
         if member.taken.get() >= self.service.config.requests_max.get() {
             member.retired.set(true);
@@ -152,6 +167,8 @@ impl Pool {
         let member = Rc::new(Member {
             zone,
             active: Cell::new(0),
+            wanted: Cell::new(0),
+            cancellable: Cell::new(0),
             abandoned: Cell::new(0),
             taken: Cell::new(0),
             retired: Cell::new(false),
@@ -228,12 +245,12 @@ impl Lease {
 
     /// What to do if the client goes before there is a response.
     pub fn on_gone(&self, cancel: impl Fn() + 'static) {
-        *self.0.cancel.borrow_mut() = Some(Box::new(cancel));
+        self.0.set_cancel(Some(Box::new(cancel)));
     }
 
     /// The response has begun.
     pub fn streaming(&self) {
-        *self.0.cancel.borrow_mut() = None;
+        self.0.set_cancel(None);
         self.0.advance(Phase::Streaming);
     }
 
@@ -248,9 +265,10 @@ impl Lease {
     /// A guest that is running is stopped: it would hold its neighbours in the zone as well.
     pub fn abandon(&self) {
         let place = &self.0;
-        if place.phase.replace(Phase::Abandoned) == Phase::Abandoned {
+        if place.phase.get() == Phase::Abandoned {
             return;
         }
+        place.advance(Phase::Abandoned);
         let member = &place.member;
         member.retired.set(true);
         member.abandoned.set(member.abandoned.get() + 1);
@@ -266,12 +284,11 @@ impl Member {
     ///
     /// Not before: the bindings of many guests trap when they are cancelled, which would take the neighbours along.
     fn cancel_unwanted(&self) {
-        let places: Vec<_> = self.leases.borrow().iter().filter_map(Weak::upgrade).collect();
-        let wanted = |place: &Rc<Place>| matches!(place.phase.get(), Phase::Handling { .. } | Phase::Streaming);
-        if places.iter().any(wanted) {
+        if self.wanted.get() > 0 || self.cancellable.get() == 0 {
             return;
         }
-        for cancel in places.iter().filter_map(|place| place.cancel.borrow_mut().take()) {
+        let places: Vec<_> = self.leases.borrow().iter().filter_map(Weak::upgrade).collect();
+        for cancel in places.iter().filter_map(|place| place.set_cancel(None)) {
             cancel();
         }
     }
@@ -285,10 +302,22 @@ impl Member {
 }
 
 impl Place {
+    fn set_cancel(&self, cancel: Option<Cancel>) -> Option<Cancel> {
+        let count = &self.member.cancellable;
+        let now = usize::from(cancel.is_some());
+        let before = self.cancel.replace(cancel);
+        count.set(count.get() + now - usize::from(before.is_some()));
+        before
+    }
+
     fn advance(&self, phase: Phase) {
-        if self.phase.get() != Phase::Abandoned {
-            self.phase.set(phase);
+        let before = self.phase.get();
+        if before == Phase::Abandoned {
+            return;
         }
+        self.phase.set(phase);
+        let wanted = &self.member.wanted;
+        wanted.set(wanted.get() + usize::from(phase.is_wanted()) - usize::from(before.is_wanted()));
     }
 
     fn is_late(&self, now: Instant, timeout: Duration) -> bool {
@@ -301,8 +330,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        drop(self.set_cancel(None));
         let member = &self.member;
         member.active.set(member.active.get() - 1);
+        member.wanted.set(member.wanted.get() - usize::from(self.phase.get().is_wanted()));
         if self.phase.get() == Phase::Abandoned {
             member.abandoned.set(member.abandoned.get() - 1);
         }

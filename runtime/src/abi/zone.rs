@@ -378,13 +378,13 @@ impl Drop for Inner {
     }
 }
 
-/// Runs an entry, slice by slice. After each, everybody else on this thread gets a turn, I/O first.
+/// Runs an entry, slice by slice. After each, everybody else on this thread goes first.
 async fn slices<T>(entry: impl Future<Output = T>) -> T {
     let mut entry = std::pin::pin!(entry);
     poll_fn(|task| {
         let entry = entry.as_mut().poll(task);
         if entry.is_pending() {
-            executor::end_turn();
+            executor::give_way();
         }
         entry
     })

@@ -62,6 +62,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 /// not keep its thread.
 const STEPS_PER_POLL: u32 = 64;
 
+/// How long a task that gave way waits if there is always somebody else.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(10);
+
 /// Runs tasks on the thread it was made on.
 ///
 /// ```ignore
@@ -109,10 +112,27 @@ struct Core {
     steps: Cell<u32>,
     /// The executor is being dropped: tasks that are spawned now end at once.
     closing: Cell<bool>,
-    /// See [`end_turn`].
-    turn_over: Cell<bool>,
+    /// Tasks that gave way: each at most once, like those in `queue`, and in one of the two.
+    late: RefCell<VecDeque<Arc<Header>>>,
+    /// Since when the first of them is the first.
+    late_since: Cell<Instant>,
+    /// The last turn had nothing for anybody.
+    quiet: Cell<bool>,
+    /// What the task being polled says of the turn.
+    turn: Cell<Turn>,
     polls: Cell<u64>,
     turns: Cell<u64>,
+}
+
+/// How the turn goes on after a poll.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    GoesOn,
+    /// See [`end_turn`].
+    IsOver,
+    /// See [`give_way`].
+    GivesWay,
 }
 
 /// The place of one task.
@@ -184,7 +204,10 @@ impl Executor {
             fired: Cell::default(),
             steps: Cell::new(STEPS_PER_POLL),
             closing: Cell::new(false),
-            turn_over: Cell::new(false),
+            late: RefCell::default(),
+            late_since: Cell::new(now()),
+            quiet: Cell::default(),
+            turn: Cell::default(),
             polls: Cell::new(0),
             turns: Cell::new(0),
         };
@@ -220,7 +243,7 @@ impl Executor {
                     }
                     Some(header) => core.run(header),
                 }
-                if core.turn_over.take() {
+                if core.turn.take() != Turn::GoesOn {
                     break;
                 }
             }
@@ -248,8 +271,8 @@ impl Drop for Executor {
         core.ring.close();
         // From here on wake-ups are dropped. They own no task, only its name.
         core.remote.close();
-        let queue = core.queue.take();
-        drop(queue);
+        let (queue, late) = (core.queue.take(), core.late.take());
+        drop((queue, late));
     }
 }
 
@@ -264,11 +287,41 @@ impl Core {
             panic!("{e}: {}", std::error::Error::source(&e).map_or_else(String::new, ToString::to_string));
         }
         self.fire_timers();
+        self.admit_late();
+    }
+
+    /// Lets a task that gave way go on: when there is nothing else to do, or when it has waited long enough.
+    fn admit_late(&self) {
+        let mut late = self.late.borrow_mut();
+        if late.is_empty() {
+            return;
+        }
+        let now = now();
+        let mut queue = self.queue.borrow_mut();
+        // What a turn submits may be complete with the next one: a connection that has come is one whose bytes have too.
+        let was_quiet = self.quiet.replace(queue.is_empty());
+        if (was_quiet && queue.is_empty()) || now.duration_since(self.late_since.get()) >= GIVE_WAY_MAX {
+            queue.extend(late.pop_front());
+            self.late_since.set(now);
+            self.quiet.set(false);
+        }
+    }
+
+    /// `header` has been polled and gives way: if it is runnable, others are first.
+    fn put_back(&self, header: &Arc<Header>) {
+        let mut queue = self.queue.borrow_mut();
+        // It has woken itself last, or nearly so.
+        let Some(at) = queue.iter().rposition(|queued| Arc::ptr_eq(queued, header)) else { return };
+        let mut late = self.late.borrow_mut();
+        if late.is_empty() {
+            self.late_since.set(now());
+        }
+        late.extend(queue.remove(at));
     }
 
     /// How long the ring may wait. If at all, the thread counts as parked from here until `unpark`.
     fn wait(&self) -> Wait {
-        if !self.queue.borrow().is_empty() {
+        if !self.queue.borrow().is_empty() || !self.late.borrow().is_empty() {
             return Wait::No;
         }
         let wait = match self.timers.borrow().next_deadline() {
@@ -317,6 +370,9 @@ impl Core {
             drop_body(slot_body);
         } else {
             self.tasks.borrow_mut()[header.key()].body = slot_body;
+            if self.turn.get() == Turn::GivesWay {
+                self.put_back(&header);
+            }
         }
     }
 
@@ -410,7 +466,13 @@ pub fn now() -> Instant {
 
 /// The task that runs has taken long: the ring, timers and other threads' wake-ups are looked at before the next one runs.
 pub fn end_turn() {
-    let _ = with_current(|core| core.turn_over.set(true));
+    let _ = with_current(|core| core.turn.set(Turn::IsOver));
+}
+
+/// The task that runs has used up a share that others wait for. If it is runnable it goes on when nobody else is, I/O
+/// included, or 10 ms later: who comes in meanwhile is served from beginning to end.
+pub fn give_way() {
+    let _ = with_current(|core| core.turn.set(Turn::GivesWay));
 }
 
 /// Lets all tasks that are runnable now go first.

@@ -56,6 +56,80 @@ fn tasks_run_in_the_order_they_were_woken() {
 }
 
 #[test]
+fn a_task_that_yields_goes_on_in_another_poll_even_if_it_is_polled_again_in_this_one() {
+    on_both(|| async {
+        let mut once = Box::pin(yield_now());
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            // As hyper polls its service: more than once while it can do something else.
+            let (first, second) =
+                (once.as_mut().poll(cx), if polls == 1 { once.as_mut().poll(cx) } else { Poll::Pending });
+            assert_eq!((first.is_ready(), second.is_ready()), (polls == 2, false), "poll {polls}");
+            first
+        })
+        .await;
+    });
+}
+
+/// Gives way `times`, busy for a while before each.
+async fn spin(times: usize, busy: Duration) {
+    for _ in 0..times {
+        let start = now();
+        while start.elapsed() < busy {
+            std::hint::spin_loop();
+        }
+        give_way();
+        yield_now().await;
+    }
+}
+
+#[test]
+fn a_task_that_gives_way_goes_on_when_nobody_else_can() {
+    on_both(|| async {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let record = |what: &'static str| {
+            let order = order.clone();
+            move || order.borrow_mut().push(what)
+        };
+        let (late, other) = (record("late"), record("other"));
+        let late = spawn(async move {
+            spin(1, Duration::ZERO).await;
+            late();
+        });
+        let other = spawn(async move {
+            // A chain of steps, as a request is.
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            other();
+        });
+        late.await.expect("a result");
+        other.await.expect("a result");
+        assert_eq!(*order.borrow(), ["other", "late"]);
+    });
+}
+
+#[test]
+fn a_task_that_gives_way_goes_on_after_a_while_though_others_never_rest() {
+    on_both(|| async {
+        let restless = spawn(async {
+            loop {
+                yield_now().await;
+            }
+        });
+        let start = now();
+        let several: Vec<_> = (0..3).map(|_| spawn(spin(3, Duration::from_millis(1)))).collect();
+        for one in several {
+            one.await.expect("a result");
+        }
+        restless.abort();
+        // Nine times, one at a time.
+        assert!(GIVE_WAY_MAX * 9 <= start.elapsed(), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
 fn dropping_a_handle_lets_the_task_go_on() {
     on_both(|| async {
         let done = Rc::new(Cell::new(false));

@@ -313,7 +313,7 @@ impl Drop for Guard {
 
 fn origin_of(local: SocketAddr) -> Origin {
     let authority = local.to_string().parse().expect("an address is an authority");
-    Origin { scheme: http::uri::Scheme::HTTP, authority }
+    Origin::new(http::uri::Scheme::HTTP, authority)
 }
 
 /// An answer that no guest made.

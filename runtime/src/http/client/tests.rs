@@ -96,7 +96,7 @@ fn config() -> OutboundConfig {
 
 fn request(method: Method, to: impl ToString, body: Option<HostBody>) -> OutgoingRequest {
     let authority: Authority = to.to_string().parse().expect("an authority");
-    let origin = Origin { scheme: Scheme::HTTP, authority };
+    let origin = Origin::new(Scheme::HTTP, authority);
     let request = http::Request::builder().method(method).uri("/path?query").version(http::Version::HTTP_10);
     let (parts, ()) = request.body(()).expect("a request").into_parts();
     let request = Request::from_hyper(parts, body, &origin).expect("a request");

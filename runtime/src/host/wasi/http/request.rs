@@ -5,7 +5,7 @@ use super::body::Body;
 use super::fields::strip_hop_by_hop;
 use super::{ErrorCode, Fields, HostBody, Message, OutgoingBody, RequestOptions, Timeouts};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -27,12 +27,32 @@ pub(super) struct Head {
 }
 
 /// What a connection says of the requests on it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Origin {
-    /// `http` or `https`.
-    pub scheme: Scheme,
-    /// For requests that do not say whom they mean (HTTP/1.0): our own address.
-    pub authority: Authority,
+    scheme: Scheme,
+    authority: Authority,
+    /// The last `host` and what it means: on a connection it hardly ever changes.
+    last_host: RefCell<Option<(HeaderValue, Authority)>>,
+}
+
+impl Origin {
+    /// `scheme` is `http` or `https`; `authority` is for requests that do not say whom they mean (HTTP/1.0): our own address.
+    pub fn new(scheme: Scheme, authority: Authority) -> Origin {
+        Origin { scheme, authority, last_host: RefCell::default() }
+    }
+
+    /// A `host` field's value as an authority.
+    fn host(&self, value: &HeaderValue) -> Option<Authority> {
+        let mut last = self.last_host.borrow_mut();
+        if let Some((known, authority)) = &*last
+            && known == value
+        {
+            return Some(authority.clone());
+        }
+        let authority = parse_authority(value.as_bytes()).filter(|host| !host.as_str().contains('@'))?;
+        *last = Some((value.clone(), authority.clone()));
+        Some(authority)
+    }
 }
 
 /// A request that is not handed to a guest.
@@ -245,7 +265,7 @@ fn parse_authority(bytes: &[u8]) -> Option<Authority> {
 
 /// Whom a received request is for (RFC 9112, 3.2 and 3.3; RFC 9113, 8.3.1).
 fn authority(parts: &mut http::request::Parts, origin: &Origin) -> Result<Authority, BadRequest> {
-    let host = host(&mut parts.headers)?;
+    let host = host(&mut parts.headers, origin)?;
     if let Some(target) = parts.uri.authority() {
         return parse_authority(target.as_str().as_bytes()).ok_or(BadRequest::Host);
     }
@@ -256,12 +276,12 @@ fn authority(parts: &mut http::request::Parts, origin: &Origin) -> Result<Author
     }
 }
 
-fn host(headers: &mut HeaderMap) -> Result<Option<Authority>, BadRequest> {
+fn host(headers: &mut HeaderMap, origin: &Origin) -> Result<Option<Authority>, BadRequest> {
     // Not by `entry`, which makes room for one more.
     let mut values = headers.get_all(header::HOST).iter();
     let host = match (values.next(), values.next()) {
         (None, _) => return Ok(None),
-        (Some(one), None) => parse_authority(one.as_bytes()).filter(|host| !host.as_str().contains('@')),
+        (Some(one), None) => origin.host(one),
         (Some(_), Some(_)) => None,
     };
     headers.remove(header::HOST);

@@ -4,7 +4,7 @@ use super::*;
 use http::Version;
 
 fn origin() -> Origin {
-    Origin { scheme: Scheme::HTTP, authority: Authority::from_static("127.0.0.1:8080") }
+    Origin::new(Scheme::HTTP, Authority::from_static("127.0.0.1:8080"))
 }
 
 /// The authority that a guest sees.

@@ -317,7 +317,7 @@ fn a_body_shorter_than_declared_is_cut() {
             }
             Err(cut) => assert_eq!(cut.body, b"this length is wrong\n"),
         }
-        let finished = curl_h2(&[&server.url("/length-mismatch/fewer")]);
+        let finished = curl_h2(&["--fail", &server.url("/length-mismatch/fewer")]);
         assert_ne!(finished.code, Some(0), "{}", finished.text());
         server.get("/status/200").expect_status(200);
     });

@@ -140,12 +140,7 @@ pub(crate) fn poll_read(
         return Poll::Ready(Err(format_err!("{poison}")));
     }
     let entry = &mut state.streams[stream as usize];
-    entry.read = Some(HostRead {
-        max: max.clamp(1, u32::MAX as usize) as u32,
-        lift,
-        items: None,
-        waker: None,
-    });
+    entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None });
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }

@@ -39,24 +39,25 @@ impl Records {
         records
     }
 
+    /// The address of `len` bytes at `offset`.
     #[inline]
-    fn word(&self, offset: u32) -> *mut u32 {
-        assert!(offset as usize + 4 <= self.len, "offset {offset} outside of the shared memory");
+    fn range(&self, offset: u32, len: usize) -> *mut u8 {
+        assert!(offset as usize + len <= self.len, "offset {offset} outside of the shared memory");
         // SAFETY: in bounds by the assertion above; the memory is kept alive by the store that owns `self`, and it never
         // moves because the engine is configured with `memory_may_move(false)`.
-        unsafe { self.base.add(offset as usize).cast() }
+        unsafe { self.base.add(offset as usize) }
     }
 
     #[inline]
     pub fn get(&self, offset: u32) -> u32 {
-        // SAFETY: `word` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
-        unsafe { self.word(offset).read_unaligned() }
+        // SAFETY: `range` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.range(offset, 4).cast::<u32>().read_unaligned() }
     }
 
     #[inline]
     pub fn set(&mut self, offset: u32, value: u32) {
         // SAFETY: as in `get`.
-        unsafe { self.word(offset).write_unaligned(value) }
+        unsafe { self.range(offset, 4).cast::<u32>().write_unaligned(value) }
     }
 
     pub fn field(&self, task: Record, field: u32) -> u32 {
@@ -85,15 +86,16 @@ impl Records {
     }
 
     pub fn scratch(&self, slot: u32) -> u64 {
-        let offset = record::SCRATCH + slot * 8;
-        u64::from(self.get(offset)) | u64::from(self.get(offset + 4)) << 32
+        let at = self.range(record::SCRATCH + slot * 8, 8);
+        // SAFETY: `range` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { at.cast::<u64>().read_unaligned() }
     }
 
     pub fn set_scratch(&mut self, slot: u32, value: u64) {
         assert!(slot < record::SCRATCH_SLOTS, "a job takes at most {} values", record::SCRATCH_SLOTS);
-        let offset = record::SCRATCH + slot * 8;
-        self.set(offset, value as u32);
-        self.set(offset + 4, (value >> 32) as u32);
+        let at = self.range(record::SCRATCH + slot * 8, 8);
+        // SAFETY: as in `scratch`.
+        unsafe { at.cast::<u64>().write_unaligned(value) }
     }
 
     pub fn has_free(&self) -> bool {
@@ -105,9 +107,9 @@ impl Records {
         let task = Record(self.get(record::FREE));
         assert!(task != Record::NONE, "`has_free` is asked, or `grow` called, before");
         self.set(record::FREE, self.field(task, record::NEXT));
-        for offset in (0..record::SIZE).step_by(4) {
-            self.set_field(task, offset, 0);
-        }
+        let fields = self.range(task.0, record::SIZE as usize);
+        // SAFETY: as in `set`.
+        unsafe { fields.write_bytes(0, record::SIZE as usize) };
         task
     }
 

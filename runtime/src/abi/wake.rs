@@ -4,17 +4,22 @@
 //! task that drives the zone. Any thread may wake; only the zone takes.
 
 use super::state::Ready;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 /// A zone's list of what was woken. Bounded by the number of wakers, because each is listed at most once.
 #[derive(Default)]
 pub(crate) struct Wakes {
-    /// There is something in `inner` for the zone: spares both sides the lock when nothing has changed.
-    work: AtomicBool,
+    /// What there is for the zone, `WORK` and `LISTED`: spares both sides the lock when nothing has changed.
+    news: AtomicU8,
     inner: Mutex<Inner>,
 }
+
+/// The zone has something to do.
+const WORK: u8 = 1;
+/// Some of it is in `woken`.
+const LISTED: u8 = 2;
 
 #[derive(Default)]
 struct Inner {
@@ -43,7 +48,7 @@ impl Wakes {
 
     /// Wakes the driver without naming anything.
     pub fn kick(&self) {
-        if self.work.swap(true, Ordering::AcqRel) {
+        if self.news.fetch_or(WORK, Ordering::AcqRel) != 0 {
             return;
         }
         // Apart from the `if`: the lock is not held while the driver is woken.
@@ -55,7 +60,7 @@ impl Wakes {
 
     /// Moves what was woken to `ready`.
     pub fn take(&self, ready: &mut std::collections::VecDeque<Ready>) {
-        if !self.work.swap(false, Ordering::AcqRel) {
+        if self.news.load(Ordering::Relaxed) == 0 || self.news.swap(0, Ordering::AcqRel) & LISTED == 0 {
             return;
         }
         for item in self.lock().woken.drain(..) {
@@ -67,7 +72,7 @@ impl Wakes {
     /// Registers the driver; `false` if there is work already.
     pub fn sleep(&self, driver: &Waker) -> bool {
         let mut inner = self.lock();
-        if self.work.load(Ordering::Acquire) {
+        if self.news.load(Ordering::Acquire) != 0 {
             return false;
         }
         match &mut inner.driver {
@@ -86,7 +91,7 @@ impl Wake for Item {
         let driver = {
             let mut inner = self.wakes.lock();
             inner.woken.push(self.clone());
-            self.wakes.work.store(true, Ordering::Release);
+            self.wakes.news.fetch_or(WORK | LISTED, Ordering::Release);
             inner.driver.take()
         };
         if let Some(driver) = driver {

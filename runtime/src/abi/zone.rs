@@ -66,6 +66,10 @@ struct Deferred {
 type Calls = Vec<(u32, Box<dyn HostCaller>)>;
 
 impl Deferred {
+    fn has_work(&self) -> bool {
+        !(self.calls.is_empty() && self.dropped_readers.is_empty() && self.cancelled.is_empty())
+    }
+
     /// Calls to make, streams whose readers are gone, and tasks to cancel.
     fn take_work(&mut self) -> (Calls, Vec<u32>, Vec<u32>) {
         let Deferred { calls, dropped_readers, cancelled, .. } = self;
@@ -225,17 +229,19 @@ impl Zone {
         if self.0.poison.borrow().is_some() {
             return false;
         }
-        let (calls, dropped_readers, cancelled) = self.0.deferred.borrow_mut().take_work();
         let state = store.data_mut();
-        for stream in dropped_readers {
-            host_end::drop_reader(state, stream);
-        }
-        for (lift, caller) in calls {
-            // A refused call has told its caller.
-            drop(state.call_from_host(lift, caller));
-        }
-        for task in cancelled {
-            state.cancel_from_host(task);
+        if self.0.deferred.borrow().has_work() {
+            let (calls, dropped_readers, cancelled) = self.0.deferred.borrow_mut().take_work();
+            for stream in dropped_readers {
+                host_end::drop_reader(state, stream);
+            }
+            for (lift, caller) in calls {
+                // A refused call has told its caller.
+                drop(state.call_from_host(lift, caller));
+            }
+            for task in cancelled {
+                state.cancel_from_host(task);
+            }
         }
         self.0.wakes.take(&mut state.ready);
         state.budget = BUDGET;

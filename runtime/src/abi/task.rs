@@ -26,6 +26,9 @@ pub(crate) enum SubtaskState {
     CancelledBeforeReturned = 4,
 }
 
+/// A handle that is lent: its instance and index.
+pub(crate) type Lender = (u32, u32);
+
 /// A call that its caller waits for through a waitable.
 pub(crate) struct Subtask {
     pub instance: u32,
@@ -33,7 +36,7 @@ pub(crate) struct Subtask {
     pub state: SubtaskState,
     pub callee: Callee,
     /// Handles that the call has borrowed from the caller; `None` once the resolution is delivered.
-    pub lenders: Option<Vec<u32>>,
+    pub lenders: Option<Vec<Lender>>,
     pub cancellation_requested: bool,
 }
 
@@ -110,8 +113,8 @@ pub(crate) struct Task {
     pub exclusive: bool,
     pub async_type: bool,
     pub cancel: Cancel,
-    /// Handles lent to this call by `(instance, handle)` of the caller.
-    pub lent: Vec<(u32, u32)>,
+    /// Handles of the caller that are lent to this call.
+    pub lent: Vec<Lender>,
 }
 
 /// `CallbackCode`
@@ -180,7 +183,7 @@ impl State {
                 let entry = &mut self.tasks[task as usize];
                 entry.caller = Caller::Guest { subtask: Some(subtask) };
                 let lent = std::mem::take(&mut entry.lent);
-                self.subtasks[subtask as usize].lenders = Some(lent.into_iter().map(|(_, handle)| handle).collect());
+                self.subtasks[subtask as usize].lenders = Some(lent);
                 Ok(SubtaskState::Started as u32 | handle << 4)
             }
             Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
@@ -327,7 +330,7 @@ impl State {
     }
 
     /// `deliver_resolve` for a caller that has no subtask.
-    fn give_back(&mut self, lent: Vec<(u32, u32)>) {
+    fn give_back(&mut self, lent: Vec<Lender>) {
         for (instance, handle) in lent {
             if let Ok(slot) = self.handles(instance).get_mut(handle) {
                 slot.scope -= 1;
@@ -375,7 +378,7 @@ impl State {
         let state = subtask.state;
         if state as u8 >= SubtaskState::Returned as u8 {
             let lenders = subtask.lenders.take().unwrap_or_default();
-            self.give_back(lenders.into_iter().map(|lender| (instance, lender)).collect());
+            self.give_back(lenders);
         }
         state as u32
     }
@@ -444,58 +447,55 @@ impl State {
     }
 
     /// What a ready task gets; `None` if it has to go on waiting.
+    #[inline]
     fn wake_event(&mut self, task: u32) -> Option<Event> {
         let entry = self.tasks.get_mut(task as usize)?;
-        let cancelled = entry.cancel == Cancel::Pending;
-        let waits = match entry.run {
-            Run::Yielding => None,
-            Run::Waiting { set } => Some(set),
-            // Woken twice: it runs already, or has not started.
-            Run::Active | Run::Entering(..) => return None,
-        };
-        if cancelled {
+        let run = entry.run;
+        if entry.cancel == Cancel::Pending && matches!(run, Run::Yielding | Run::Waiting { .. }) {
             entry.cancel = Cancel::Delivered;
             self.remove_waiter(task);
             return Some((EventCode::TaskCancelled, 0, 0));
         }
-        let Some(set) = waits else { return Some((EventCode::None, 0, 0)) };
-        match self.set_event(set) {
-            Some(event) => {
-                self.sets[set as usize].waiting -= 1;
-                Some(event)
-            }
-            // Somebody else took the event: wait for the next.
-            None => {
-                let waiters = &mut self.sets[set as usize].waiters;
-                if !waiters.contains(&task) {
-                    waiters.push_back(task);
+        match run {
+            Run::Yielding => Some((EventCode::None, 0, 0)),
+            Run::Waiting { set } => {
+                let entry = &mut self.sets[set as usize];
+                if let Some((instance, waitable)) = entry.first() {
+                    entry.waiting -= 1;
+                    return Some(self.deliver(instance, waitable));
+                }
+                // Somebody else took the event: wait for the next.
+                if !entry.waiters.contains(&task) {
+                    entry.waiters.push_back(task);
                 }
                 None
             }
+            // Woken twice: it runs already, or has not started.
+            Run::Active | Run::Entering(..) => None,
         }
     }
 
     /// The pump's job that gives a waiting task its event.
     #[inline]
     fn resume(&mut self, task: u32, (code, p1, p2): Event) -> Job {
-        self.activate(task);
+        let callback = self.activate(task);
         self.running = Some(task);
-        let slot = self.tasks[task as usize].callback.expect("only callback functions wait without a stack");
+        let slot = callback.expect("only callback functions wait without a stack");
         [code as u32, p1, p2, slot]
     }
 
-    /// Makes `task` the running one.
-    fn activate(&mut self, task: u32) {
-        let entry = &mut self.tasks[task as usize];
-        entry.run = Run::Active;
-        let (record, instance, exclusive) = (entry.record, entry.instance, entry.exclusive && entry.async_type);
-        let parent = self.current();
-        let records = self.records();
-        records.set_field(record, record::PARENT, parent.0);
-        records.set_current(record);
-        if exclusive {
-            records.set_gate(instance, record::GATE_EXCLUSIVE, true);
+    /// Makes `task` the running one; gives the slot of its callback.
+    #[inline]
+    fn activate(&mut self, task: u32) -> Option<u32> {
+        let Task { run, record, instance, exclusive, async_type, callback, .. } = &mut self.tasks[task as usize];
+        *run = Run::Active;
+        let records = self.records.as_mut().expect("the shims are instantiated first");
+        records.set_field(*record, record::PARENT, records.current().0);
+        records.set_current(*record);
+        if *exclusive && *async_type {
+            records.set_gate(*instance, record::GATE_EXCLUSIVE, true);
         }
+        *callback
     }
 
     /// The activation of `task` is over.

@@ -31,6 +31,11 @@ impl WaitableSet {
         self.head != NONE
     }
 
+    /// The waitable whose event is the oldest, and its instance.
+    pub(crate) fn first(&self) -> Option<(u32, u32)> {
+        self.has_event().then_some((self.instance, self.head))
+    }
+
     /// Puts a waitable that has got an event behind the others.
     #[inline]
     fn append(&mut self, handles: &mut Table, waitable: u32) {
@@ -149,12 +154,6 @@ impl State {
         }
     }
 
-    /// Delivers the oldest pending event of a set.
-    pub(crate) fn set_event(&mut self, set: u32) -> Option<Event> {
-        let WaitableSet { instance, head, .. } = self.sets[set as usize];
-        (head != NONE).then(|| self.deliver(instance, head))
-    }
-
     /// `get_pending_event`: makes the payload, with all that delivery changes.
     pub(crate) fn deliver(&mut self, instance: u32, waitable: u32) -> Event {
         let handles = &mut self.instances[instance as usize].handles;
@@ -175,6 +174,9 @@ impl State {
     /// `waitable-set.poll` without cancellation.
     pub(crate) fn waitable_set_poll(&mut self, instance: u32, handle: u32) -> Result<Event> {
         let set = self.handles(instance).expect(handle, Kind::Set, 0)?.object;
-        Ok(self.set_event(set).unwrap_or((EventCode::None, 0, 0)))
+        match self.sets[set as usize].first() {
+            Some((instance, waitable)) => Ok(self.deliver(instance, waitable)),
+            None => Ok((EventCode::None, 0, 0)),
+        }
     }
 }

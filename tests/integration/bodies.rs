@@ -66,6 +66,10 @@ fn chunks_may_be_cut_at_odd_places() {
 fn write_in_pieces(writer: &mut impl Write, bytes: &[u8], pieces: &[usize]) {
     let mut rest = bytes;
     for piece in pieces {
+        if rest.is_empty() {
+            // Each further yield may cost a slice of the machine's time.
+            return;
+        }
         let (now, later) = rest.split_at((*piece).min(rest.len()));
         writer.write_all(now).expect("the server takes what is sent");
         rest = later;

@@ -35,7 +35,7 @@ pub use host_end::{Destination, Produced, Source};
 pub(crate) use host_end::{LiftItems, ReadEnd};
 pub use state::{Census, Limits, State};
 pub(crate) use stream::End;
-pub use zone::{Call, CallError, Export, WeakZone, Zone};
+pub use zone::{Call, CallError, Export, SLICE, WeakZone, Zone};
 
 use crate::component::Compiled;
 use crate::host::value::{Lift, Lower, TypeChecker, check_export};

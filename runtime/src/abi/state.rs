@@ -132,7 +132,7 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Elements of all tables of the zone together.
     pub table_elements_max: usize,
-    /// Slices (`component::EPOCH_TICK`) that guests may run on end before the zone is ended.
+    /// Slices (`SLICE`) that guests may run on end before the zone is ended.
     pub slices_max: u32,
 }
 

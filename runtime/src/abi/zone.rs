@@ -10,6 +10,7 @@ use super::state::{Census, Limits, State};
 use super::task::HostCaller;
 use super::wake::Wakes;
 use super::{Component, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, host_end, instantiate};
+use crate::component::EPOCH_TICK;
 use crate::executor;
 use crate::host::value::{Lift, Lower, lift_result, lower_params};
 use std::any::Any;
@@ -21,6 +22,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use wasmtime::{
     AsContextMut, ResourceLimiter, Store, StoreContextMut, TypedFunc, UpdateDeadline, WasmBacktrace, format_err,
 };
@@ -29,11 +31,14 @@ use wasmtime_environ::component::TypeTupleIndex;
 /// Jobs that one entry runs before the thread's other tasks get a turn.
 const BUDGET: u32 = 256;
 
-/// Epoch ticks of one slice; see `crate::component::EPOCH_TICK`.
-const SLICE_TICKS: u64 = 1;
+/// Epoch ticks of one slice. With one, an entry that begins right before a tick would be put aside though it is short.
+const SLICE_TICKS: u32 = 2;
 
-/// Epoch ticks that instantiation may take: start functions run without a fiber, so they cannot be put aside.
-const START_TICKS_MAX: u32 = 400;
+/// How long a guest may hold its thread while others wait: a slice is over between one tick earlier and now.
+pub const SLICE: Duration = EPOCH_TICK.saturating_mul(SLICE_TICKS);
+
+/// Slices that instantiation may take: start functions run without a fiber, so they cannot be put aside.
+const START_SLICES_MAX: u32 = 400;
 
 /// A zone. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -115,7 +120,7 @@ impl Zone {
             let mut store = Store::new(component.shims.module().engine(), state);
             store.limiter(|state| state as &mut dyn ResourceLimiter);
             interrupt(&mut store, control.clone(), limits.slices_max);
-            store.set_epoch_deadline(SLICE_TICKS);
+            store.set_epoch_deadline(u64::from(SLICE_TICKS));
             let pump = match instantiate::instantiate(&mut store, &component.compiled, &component.shims) {
                 Ok(pump) => pump,
                 Err(failed) => {
@@ -247,7 +252,7 @@ impl Zone {
         state.budget = BUDGET;
         let ready = !state.ready.is_empty();
         if ready {
-            store.set_epoch_deadline(SLICE_TICKS);
+            store.set_epoch_deadline(u64::from(SLICE_TICKS));
         }
         ready
     }
@@ -412,15 +417,15 @@ fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
         if control.on_fiber.load(Ordering::Relaxed) {
             if slices >= slices_max {
                 return Err(format_err!(
-                    "a guest ran for longer than it may without a pause ({slices} slices of 5 ms)"
+                    "a guest ran for longer than it may without a pause ({slices} slices of {SLICE:?})"
                 ));
             }
-            return Ok(UpdateDeadline::Yield(SLICE_TICKS));
+            return Ok(UpdateDeadline::Yield(u64::from(SLICE_TICKS)));
         }
-        if slices > START_TICKS_MAX {
+        if slices > START_SLICES_MAX {
             return Err(format_err!("a start function took too long"));
         }
-        Ok(UpdateDeadline::Continue(SLICE_TICKS))
+        Ok(UpdateDeadline::Continue(u64::from(SLICE_TICKS)))
     });
 }
 

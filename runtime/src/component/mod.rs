@@ -27,8 +27,8 @@ mod tests;
 /// Frames of a guest's backtrace that a trap report keeps: enough to see who called whom, short enough for one log line each.
 const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
-/// How often running guests are looked at: half of the longest time that one may hold its core while others wait.
-pub const EPOCH_TICK: std::time::Duration = std::time::Duration::from_millis(5);
+/// How often the epoch advances, by which running guests are interrupted.
+pub const EPOCH_TICK: std::time::Duration = std::time::Duration::from_micros(2500);
 
 /// Advances the engine's epoch for as long as the process lives. Once per process.
 ///

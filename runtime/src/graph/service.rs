@@ -1,9 +1,9 @@
 //! A chain that is loaded, linked and checked: everything about it that workers share.
 
-use crate::abi::{Component, Limits};
+use crate::abi::{Component, Limits, SLICE};
 use crate::component::cache::Cache;
 use crate::component::compose::Link;
-use crate::component::{self, EPOCH_TICK, LoadError};
+use crate::component::{self, LoadError};
 use crate::host::linker::{LinkError, Linker};
 use crate::host::wasi::WasiCtxBuilder;
 use crate::host::wasi::http::{HANDLE, HandleExport};
@@ -49,7 +49,7 @@ impl Default for ServiceConfig {
 impl ServiceConfig {
     /// The bounds of one zone.
     pub fn limits(&self) -> Limits {
-        let slices = self.timeout.as_millis() / EPOCH_TICK.as_millis();
+        let slices = self.timeout.as_millis() / SLICE.as_millis();
         Limits {
             memory_bytes_max: self.memory_bytes_max,
             slices_max: u32::try_from(slices).unwrap_or(u32::MAX).max(1),

@@ -12,6 +12,7 @@ use crate::executor;
 use crate::executor::sync::{Full, Permit, Semaphore};
 use crate::host::HostData;
 use crate::host::wasi::http::{HttpCtx, Outbound};
+use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -39,33 +40,32 @@ pub struct Pool {
 struct Member {
     zone: Zone,
     /// Requests that have a place now.
-    active: Cell<usize>,
-    /// Of those, requests that somebody waits for.
-    wanted: Cell<usize>,
-    /// Requests whose guests can be cancelled: there is no response yet.
-    cancellable: Cell<usize>,
-    /// Requests that are given up: they did not finish in time.
-    abandoned: Cell<usize>,
+    requests: RefCell<Slab<Active>>,
     /// Requests so far.
     taken: Cell<usize>,
     retired: Cell<bool>,
     idle_since: Cell<Instant>,
-    leases: RefCell<Vec<Weak<Place>>>,
 }
+
+/// A request that has a place.
+struct Active {
+    phase: Phase,
+    /// Cancels the guest's task, for when the client is gone before there was a response.
+    cancel: Option<Cancel>,
+}
+
+/// Cancels a guest's task.
+type Cancel = Box<dyn Fn()>;
 
 /// A place in a zone. It is given back when the last clone goes: the guest's task and the response body each hold one.
 #[derive(Clone)]
 pub struct Lease(Rc<Place>);
 
-/// Cancels a guest's task.
-type Cancel = Box<dyn Fn()>;
-
 struct Place {
     pool: Weak<Pool>,
     member: Rc<Member>,
-    phase: Cell<Phase>,
-    /// Cancels the guest's task, for when the client is gone before there was a response.
-    cancel: RefCell<Option<Cancel>>,
+    /// Position in the zone's requests.
+    key: usize,
     _permit: Permit,
 }
 
@@ -86,6 +86,13 @@ impl Phase {
     /// Somebody waits for the guest.
     fn is_wanted(self) -> bool {
         matches!(self, Phase::Handling { .. } | Phase::Streaming)
+    }
+
+    fn is_late(self, now: Instant, timeout: Duration) -> bool {
+        match self {
+            Phase::Handling { since } | Phase::Finishing { since } => now.duration_since(since) > timeout,
+            Phase::Streaming | Phase::Abandoned => false,
+        }
     }
 }
 
@@ -125,33 +132,20 @@ impl Pool {
             Some(member) => member,
             None => self.make().map_err(|error| AcquireError::Zone(format!("{error:#}")))?,
         };
-        member.active.set(member.active.get() + 1);
-        member.wanted.set(member.wanted.get() + 1);
         member.taken.set(member.taken.get() + 1);
         if member.taken.get() >= self.service.config.requests_max.get() {
             member.retired.set(true);
         }
-        let phase = Cell::new(Phase::Handling { since: executor::now() });
-        let cancel = RefCell::default();
-        let place =
-            Rc::new(Place { pool: Rc::downgrade(self), member: member.clone(), phase, cancel, _permit: permit });
-        let mut leases = member.leases.borrow_mut();
-        if leases.len() > 2 * self.service.config.concurrent_max.get() {
-            leases.retain(|lease| lease.strong_count() > 0);
-        }
-        leases.push(Rc::downgrade(&place));
-        drop(leases);
-        Ok(Lease(place))
+        let active = Active { phase: Phase::Handling { since: executor::now() }, cancel: None };
+        let key = member.requests.borrow_mut().insert(active);
+        Ok(Lease(Rc::new(Place { pool: Rc::downgrade(self), member, key, _permit: permit })))
     }
 
     /// The zone at the end of the list was used last. One that is in the middle of a slice may be for long.
     fn with_room(&self) -> Option<Rc<Member>> {
         let max = self.service.config.concurrent_max.get();
         let has_room = |member: &&Rc<Member>| {
-            !member.retired.get()
-                && member.active.get() < max
-                && member.zone.poison().is_none()
-                && !member.zone.is_busy()
+            !member.retired.get() && member.active() < max && member.zone.poison().is_none() && !member.zone.is_busy()
         };
         self.zones.borrow().iter().rev().find(has_room).cloned()
     }
@@ -166,14 +160,10 @@ impl Pool {
         executor::spawn(zone.drive());
         let member = Rc::new(Member {
             zone,
-            active: Cell::new(0),
-            wanted: Cell::new(0),
-            cancellable: Cell::new(0),
-            abandoned: Cell::new(0),
+            requests: RefCell::default(),
             taken: Cell::new(0),
             retired: Cell::new(false),
             idle_since: Cell::new(executor::now()),
-            leases: RefCell::default(),
         });
         self.zones.borrow_mut().push(member.clone());
         Ok(member)
@@ -188,15 +178,10 @@ impl Pool {
         let timeout = self.service.config.timeout;
         let zones = self.zones.borrow().clone();
         for member in &zones {
-            let late: Vec<_> = member
-                .leases
-                .borrow()
-                .iter()
-                .filter_map(Weak::upgrade)
-                .filter(|place| place.is_late(now, timeout))
-                .collect();
-            late.into_iter().for_each(|place| Lease(place).abandon());
-            let unused = member.active.get() == 0;
+            let is_late = |(key, active): (usize, &Active)| active.phase.is_late(now, timeout).then_some(key);
+            let late: Vec<_> = member.requests.borrow().iter().filter_map(is_late).collect();
+            late.into_iter().for_each(|key| member.abandon(key));
+            let unused = member.active() == 0;
             let idle = now.duration_since(member.idle_since.get()) >= IDLE && self.zones.borrow().len() > 1;
             if unused && (idle || member.zone.poison().is_some()) {
                 self.remove(member);
@@ -213,7 +198,7 @@ impl Pool {
     /// Number of zones, requests in them, and what is alive in those that rest.
     pub fn census(&self) -> (usize, usize, Vec<Census>) {
         let zones = self.zones.borrow();
-        let active = zones.iter().map(|member| member.active.get()).sum();
+        let active = zones.iter().map(|member| member.active()).sum();
         (zones.len(), active, zones.iter().filter_map(|member| member.zone.census()).collect())
     }
 }
@@ -245,18 +230,20 @@ impl Lease {
 
     /// What to do if the client goes before there is a response.
     pub fn on_gone(&self, cancel: impl Fn() + 'static) {
-        self.0.set_cancel(Some(Box::new(cancel)));
+        self.0.member.requests.borrow_mut()[self.0.key].cancel = Some(Box::new(cancel));
     }
 
     /// The response has begun.
     pub fn streaming(&self) {
-        self.0.set_cancel(None);
-        self.0.advance(Phase::Streaming);
+        self.0.member.advance(self.0.key, Phase::Streaming);
+        // Apart: what it holds may be anything, and is dropped when nothing is borrowed.
+        let cancel = self.0.member.requests.borrow_mut()[self.0.key].cancel.take();
+        drop(cancel);
     }
 
     /// Nobody waits for the guest any more: the response is sent, or the client is gone.
     pub fn finishing(&self) {
-        self.0.advance(Phase::Finishing { since: executor::now() });
+        self.0.member.advance(self.0.key, Phase::Finishing { since: executor::now() });
         self.0.member.cancel_unwanted();
     }
 
@@ -264,86 +251,74 @@ impl Lease {
     ///
     /// A guest that is running is stopped: it would hold its neighbours in the zone as well.
     pub fn abandon(&self) {
-        let place = &self.0;
-        if place.phase.get() == Phase::Abandoned {
-            return;
-        }
-        place.advance(Phase::Abandoned);
-        let member = &place.member;
-        member.retired.set(true);
-        member.abandoned.set(member.abandoned.get() + 1);
-        if member.zone.is_busy() {
-            member.zone.kill("a guest did not answer in time and was still running");
-        }
-        member.settle();
+        self.0.member.abandon(self.0.key);
     }
 }
 
 impl Member {
+    /// Number of requests that have a place now.
+    fn active(&self) -> usize {
+        self.requests.borrow().len()
+    }
+
+    /// What is given up stays so. Tells whether the phase is another now; not if the request has gone, with its zone perhaps.
+    fn advance(&self, key: usize, phase: Phase) -> bool {
+        match self.requests.borrow_mut().get_mut(key) {
+            Some(active) if active.phase != Phase::Abandoned => {
+                active.phase = phase;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn abandon(&self, key: usize) {
+        if !self.advance(key, Phase::Abandoned) {
+            return;
+        }
+        self.retired.set(true);
+        if self.zone.is_busy() {
+            self.zone.kill("a guest did not answer in time and was still running");
+        }
+        self.settle();
+    }
+
     /// Cancels the guests whose clients are gone, if nobody waits for anything in the zone any more.
     ///
     /// Not before: the bindings of many guests trap when they are cancelled, which would take the neighbours along.
     fn cancel_unwanted(&self) {
-        if self.wanted.get() > 0 || self.cancellable.get() == 0 {
+        if self.requests.borrow().iter().any(|(_, active)| active.phase.is_wanted()) {
             return;
         }
-        let places: Vec<_> = self.leases.borrow().iter().filter_map(Weak::upgrade).collect();
-        for cancel in places.iter().filter_map(|place| place.set_cancel(None)) {
-            cancel();
-        }
+        let cancels: Vec<_> =
+            self.requests.borrow_mut().iter_mut().filter_map(|(_, active)| active.cancel.take()).collect();
+        cancels.iter().for_each(|cancel| cancel());
     }
 
     /// A retired zone in which nothing of use is left goes.
-    fn settle(self: &Rc<Self>) {
-        if self.retired.get() && self.abandoned.get() > 0 && self.active.get() == self.abandoned.get() {
+    fn settle(&self) {
+        let given_up = |requests: &Slab<Active>| {
+            !requests.is_empty() && requests.iter().all(|(_, active)| active.phase == Phase::Abandoned)
+        };
+        if self.retired.get() && given_up(&self.requests.borrow()) {
             self.zone.kill("its requests did not finish in time");
-        }
-    }
-}
-
-impl Place {
-    fn set_cancel(&self, cancel: Option<Cancel>) -> Option<Cancel> {
-        let count = &self.member.cancellable;
-        let now = usize::from(cancel.is_some());
-        let before = self.cancel.replace(cancel);
-        count.set(count.get() + now - usize::from(before.is_some()));
-        before
-    }
-
-    fn advance(&self, phase: Phase) {
-        let before = self.phase.get();
-        if before == Phase::Abandoned {
-            return;
-        }
-        self.phase.set(phase);
-        let wanted = &self.member.wanted;
-        wanted.set(wanted.get() + usize::from(phase.is_wanted()) - usize::from(before.is_wanted()));
-    }
-
-    fn is_late(&self, now: Instant, timeout: Duration) -> bool {
-        match self.phase.get() {
-            Phase::Handling { since } | Phase::Finishing { since } => now.duration_since(since) > timeout,
-            Phase::Streaming | Phase::Abandoned => false,
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        drop(self.set_cancel(None));
         let member = &self.member;
-        member.active.set(member.active.get() - 1);
-        member.wanted.set(member.wanted.get() - usize::from(self.phase.get().is_wanted()));
-        if self.phase.get() == Phase::Abandoned {
-            member.abandoned.set(member.abandoned.get() - 1);
-        }
+        // As in `streaming`.
+        let active = member.requests.borrow_mut().remove(self.key);
+        drop(active);
         member.idle_since.set(executor::now());
         if member.zone.poison().is_some() {
             member.retired.set(true);
         }
         member.settle();
         let Some(pool) = self.pool.upgrade() else { return };
-        if member.retired.get() && member.active.get() == 0 {
+        if member.retired.get() && member.active() == 0 {
             pool.remove(member);
         }
     }

@@ -85,6 +85,7 @@ fn lift<P: Lift>(store: &mut StoreContextMut<'_, State>, call: &Lowered<'_>, arg
     lift_params(&mut cx, call.params(), &mut FlatSource::new(args), call.max_flat_params())
 }
 
+/// The call has returned at once: gives its result, or for an async lowering the state of a subtask that is none.
 fn lower<R: Lower>(
     store: StoreContextMut<'_, State>,
     call: &Lowered<'_>,
@@ -94,7 +95,11 @@ fn lower<R: Lower>(
 ) -> Result<()> {
     let mut cx = LowerCx::new(store, &call.compiled.plan.types, call.options);
     let mut sink = FlatSink::new(std::slice::from_mut(result));
-    lower_result(&mut cx, call.results(), value, call.max_flat_results(), retptr, &mut sink)
+    lower_result(&mut cx, call.results(), value, call.max_flat_results(), retptr, &mut sink)?;
+    if call.options.async_ {
+        *result = SubtaskState::Returned as u64;
+    }
+    Ok(())
 }
 
 /// The return pointer is the last argument, if the result does not fit flat.
@@ -121,11 +126,7 @@ where
     ) -> Result<()> {
         let params = lift::<P>(&mut store, call, args)?;
         let value = (self.function)(&mut HostCx { store: store.as_context_mut() }, params)?;
-        lower(store, call, value, retptr::<R>(call, args), result)?;
-        if call.options.async_ {
-            *result = SubtaskState::Returned as u64;
-        }
-        Ok(())
+        lower(store, call, value, retptr::<R>(call, args), result)
     }
 }
 
@@ -167,11 +168,7 @@ where
                 store.data_mut().host_calls.remove(index as usize);
                 done?;
                 let value = pending.value.take().expect("a ready call has a value");
-                lower(store, call, value, retptr, result)?;
-                if call.options.async_ {
-                    *result = SubtaskState::Returned as u64;
-                }
-                Ok(())
+                lower(store, call, value, retptr, result)
             }
             Poll::Pending if !call.options.async_ => would_block("a synchronous call of an async function of the host"),
             Poll::Pending => {

@@ -119,14 +119,15 @@ impl Records {
         self.set(record::FREE, task.0);
     }
 
-    /// Adds room for more tasks; traps when a zone has all that it may have.
-    ///
-    /// `grow` performs the memory growth; it is passed in because it needs the whole store.
+    /// The memory itself: growing it needs the whole store.
     pub fn memory(&self) -> Memory {
         self.memory
     }
 
-    /// Call after the memory has grown to `len` bytes.
+    /// Takes the room that the memory has gained, now that it has `len` bytes, for more tasks.
+    ///
+    /// # Errors
+    /// It has gained none: the zone has all the tasks that it may have.
     pub fn grown(&mut self, len: usize) -> Result<()> {
         if len == self.len {
             bail!("too many concurrent tasks in one zone ({})", self.used / record::SIZE as usize);

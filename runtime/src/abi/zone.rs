@@ -32,10 +32,10 @@ use wasmtime_environ::component::TypeTupleIndex;
 const BUDGET: u32 = 256;
 
 /// Epoch ticks of one slice. With one, an entry that begins right before a tick would be put aside though it is short.
-const SLICE_TICKS: u32 = 2;
+const SLICE_TICKS: u64 = 2;
 
 /// How long a guest may hold its thread while others wait: a slice is over between one tick earlier and now.
-pub const SLICE: Duration = EPOCH_TICK.saturating_mul(SLICE_TICKS);
+pub const SLICE: Duration = EPOCH_TICK.saturating_mul(SLICE_TICKS as u32);
 
 /// Slices that instantiation may take: start functions run without a fiber, so they cannot be put aside.
 const START_SLICES_MAX: u32 = 400;
@@ -120,7 +120,7 @@ impl Zone {
             let mut store = Store::new(component.shims.module().engine(), state);
             store.limiter(|state| state as &mut dyn ResourceLimiter);
             interrupt(&mut store, control.clone(), limits.slices_max);
-            store.set_epoch_deadline(u64::from(SLICE_TICKS));
+            store.set_epoch_deadline(SLICE_TICKS);
             let pump = match instantiate::instantiate(&mut store, &component.compiled, &component.shims) {
                 Ok(pump) => pump,
                 Err(failed) => {
@@ -252,7 +252,7 @@ impl Zone {
         state.budget = BUDGET;
         let ready = !state.ready.is_empty();
         if ready {
-            store.set_epoch_deadline(u64::from(SLICE_TICKS));
+            store.set_epoch_deadline(SLICE_TICKS);
         }
         ready
     }
@@ -420,12 +420,12 @@ fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
                     "a guest ran for longer than it may without a pause ({slices} slices of {SLICE:?})"
                 ));
             }
-            return Ok(UpdateDeadline::Yield(u64::from(SLICE_TICKS)));
+            return Ok(UpdateDeadline::Yield(SLICE_TICKS));
         }
         if slices > START_SLICES_MAX {
             return Err(format_err!("a start function took too long"));
         }
-        Ok(UpdateDeadline::Continue(u64::from(SLICE_TICKS)))
+        Ok(UpdateDeadline::Continue(SLICE_TICKS))
     });
 }
 

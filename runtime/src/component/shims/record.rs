@@ -1,0 +1,83 @@
+//! The memory that shims and host share: offsets in bytes.
+//!
+//! A task is known by the offset of its record. The record at offset 0 stands for "no task" and is never handed out.
+//! This layout is the only contract between the generated code and the host.
+
+/// Component instance of the task.
+pub const INSTANCE: u32 = 0;
+/// What `task.return` must present; 0 if nothing may be presented (sync lift). One more than the plan's position.
+pub const RETURN_SIGNATURE: u32 = 4;
+/// 1 once the task has returned or acknowledged its cancellation (the specification's RESOLVED).
+pub const RESOLVED: u32 = 8;
+/// Where the caller wants the result (`MODE_RETPTR`).
+pub const RETPTR: u32 = 12;
+/// The flat result of a sync-lowered call, 8 bytes.
+pub const RESULT: u32 = 16;
+/// Table slot of the adapter's `return` function.
+pub const RETURN_SLOT: u32 = 24;
+/// How results travel, `MODE_*`.
+pub const MODE: u32 = 28;
+/// The task that was running when this one was entered; 0 for the host's event loop.
+pub const PARENT: u32 = 32;
+/// Next free record; while in use: 1 if the task holds its instance's exclusivity on the stack.
+pub const NEXT: u32 = 36;
+/// The two context slots, 4 bytes each.
+pub const CONTEXT: u32 = 40;
+/// Borrowed handles that the task has not dropped yet.
+pub const BORROWS: u32 = 48;
+/// One more than the host's entry for the task; 0 while only shims know it.
+pub const HOST: u32 = 52;
+/// Size of a record.
+pub const SIZE: u32 = 64;
+
+/// No result.
+pub const MODE_NONE: u32 = 0;
+/// `return` gives one flat result of type i32 (then i64, f32, f64), kept in `RESULT`.
+pub const MODE_FLAT_I32: u32 = 1;
+/// See `MODE_FLAT_I32`.
+pub const MODE_FLAT_I64: u32 = 2;
+/// See `MODE_FLAT_I32`.
+pub const MODE_FLAT_F32: u32 = 3;
+/// See `MODE_FLAT_I32`.
+pub const MODE_FLAT_F64: u32 = 4;
+/// `return` writes through `RETPTR`.
+pub const MODE_RETPTR: u32 = 5;
+/// The caller is the host: it lifts the result itself.
+pub const MODE_HOST: u32 = 6;
+
+/// Header: the current task.
+pub const CURRENT: u32 = 64;
+/// Header: first free record, 0 if none.
+pub const FREE: u32 = 68;
+/// Arguments and results of jobs, `SCRATCH_SLOTS` of 8 bytes.
+pub const SCRATCH: u32 = 128;
+/// 16 flat parameters, and a return pointer.
+pub const SCRATCH_SLOTS: u32 = 17;
+/// First instance word.
+pub const INSTANCES: u32 = 320;
+/// Size of an instance's words: its gate, and room.
+pub const INSTANCE_SIZE: u32 = 8;
+
+/// Gate bit: a task of the instance is on the stack and holds its exclusivity.
+pub const GATE_EXCLUSIVE: u32 = 1;
+/// Gate bit: `backpressure` is above 0.
+pub const GATE_BACKPRESSURE: u32 = 2;
+/// Gate bit: calls wait to enter; who comes now waits behind them.
+pub const GATE_WAITERS: u32 = 4;
+
+/// Offset of the gate of `instance`.
+pub fn gate(instance: u32) -> u32 {
+    INSTANCES + instance * INSTANCE_SIZE
+}
+
+/// Offset of the first record with `instances` instances.
+pub fn first(instances: u32) -> u32 {
+    (INSTANCES + instances * INSTANCE_SIZE).next_multiple_of(SIZE)
+}
+
+/// Pages of the shared memory at start.
+pub fn initial_pages(instances: u32) -> u64 {
+    u64::from((first(instances) + 64 * SIZE).div_ceil(65536))
+}
+/// Pages at most: about a million tasks.
+pub const PAGES_MAX: u64 = 1024;

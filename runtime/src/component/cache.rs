@@ -35,6 +35,7 @@ const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Everything of ours that decides what an entry contains, so that no entry outlives a change of it.
 const PRODUCERS: u64 = {
     let mut hash = fingerprint(0, include_bytes!("translate.rs"));
+    hash = fingerprint(hash, include_bytes!("fact.rs"));
     hash = fingerprint(hash, include_bytes!("shims/mod.rs"));
     hash = fingerprint(hash, include_bytes!("shims/asm.rs"));
     hash = fingerprint(hash, include_bytes!("shims/record.rs"));

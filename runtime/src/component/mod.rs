@@ -17,6 +17,7 @@ use wasmtime::{Config, Engine, Module, ModuleExport, OptLevel, WasmBacktraceDeta
 
 pub mod cache;
 pub mod compose;
+mod fact;
 pub mod plan;
 pub mod shims;
 pub mod translate;

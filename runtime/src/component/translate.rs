@@ -4,10 +4,11 @@
 //! shape of it that we rely on is checked here, so that another version fails at load with a message and never at run time.
 //! Knows nothing of stores and compiled code.
 
+use super::fact::FactModule;
 use super::plan::*;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
-use wasmparser::{Operator, Payload, TypeRef, Validator, WasmFeatures};
+use wasmparser::{Validator, WasmFeatures};
 use wasmtime_environ::component::{
     self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType,
     StaticModuleIndex, Trampoline as EnvironTrampoline, TypeDef, UnsafeIntrinsic,
@@ -523,137 +524,6 @@ fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> u32 {
         list.len() - 1
     });
     position as u32
-}
-
-/// What we read of an adapter module that FACT wrote.
-struct FactModule<'a> {
-    types: Vec<Signature>,
-    /// Type of every function, imports first.
-    functions: Vec<u32>,
-    imported: u32,
-    exports: BTreeMap<&'a str, u32>,
-    bodies: Vec<wasmparser::FunctionBody<'a>>,
-}
-
-/// The constants that FACT bakes into an async adapter, in the order of its `prepare-call`.
-struct AdapterBody {
-    caller: u32,
-    callee: u32,
-    results: u32,
-    async_type: bool,
-    encoding: u32,
-    lower: Lower,
-    prepare_call: u32,
-    start_call: u32,
-    /// Only an async lower passes this flag.
-    async_callee: Option<bool>,
-}
-
-impl<'a> FactModule<'a> {
-    fn parse(wasm: &'a [u8]) -> Result<Self> {
-        let mut fact =
-            FactModule { types: vec![], functions: vec![], imported: 0, exports: BTreeMap::new(), bodies: vec![] };
-        for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-            match payload? {
-                Payload::TypeSection(section) => {
-                    for ty in section.into_iter_err_on_gc_types() {
-                        fact.types.push(core_signature(&ty?)?);
-                    }
-                }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
-                            fact.functions.push(ty);
-                            fact.imported += 1;
-                        }
-                    }
-                }
-                Payload::FunctionSection(section) => {
-                    for ty in section {
-                        fact.functions.push(ty?);
-                    }
-                }
-                Payload::ExportSection(section) => {
-                    for export in section {
-                        let export = export?;
-                        fact.exports.insert(export.name, export.index);
-                    }
-                }
-                Payload::CodeSectionEntry(body) => fact.bodies.push(body),
-                _ => {}
-            }
-        }
-        Ok(fact)
-    }
-
-    fn signature(&self, export: &str) -> Result<Signature> {
-        let function =
-            self.exports.get(export).with_context(|| format!("an adapter module has no export `{export}`"))?;
-        Ok(self.types[self.functions[*function as usize] as usize].clone())
-    }
-
-    /// Position among all imports of the function import number `function`; `is_function` tells which imports are functions.
-    fn import_of(&self, is_function: impl Iterator<Item = bool>, function: u32) -> Option<usize> {
-        is_function.enumerate().filter(|(_, is)| *is).nth(function as usize).map(|(position, _)| position)
-    }
-
-    fn adapter_body(&self, name: &str) -> Result<AdapterBody> {
-        let function = *self.exports.get(name).context("not exported")?;
-        let position = function.checked_sub(self.imported).context("an import")?;
-        let body = self.bodies.get(position as usize).context("no body")?;
-        let (mut constants, mut calls, mut references) = (Vec::new(), Vec::new(), 0);
-        for operator in body.get_operators_reader()? {
-            match operator? {
-                Operator::I32Const { value } => constants.push(value.cast_unsigned()),
-                Operator::Call { function_index } => calls.push(function_index),
-                Operator::RefFunc { .. } => references += 1,
-                Operator::LocalGet { .. } | Operator::End => {}
-                other => bail!("unexpected instruction {other:?}"),
-            }
-        }
-        ensure!(references == 3 && calls.len() == 2, "{references} references and {} calls", calls.len());
-        let [caller, callee, results, async_type, encoding, result_count, rest @ ..] = &constants[..] else {
-            bail!("{} constants", constants.len())
-        };
-        let (lower, async_callee) = match (*result_count, rest) {
-            (environ::PREPARE_ASYNC_NO_RESULT, [_, _, flags]) => (Lower::Async { retptr: false }, Some(flags & 1 != 0)),
-            (environ::PREPARE_ASYNC_WITH_RESULT, [_, _, flags]) => {
-                (Lower::Async { retptr: true }, Some(flags & 1 != 0))
-            }
-            (0, [_]) => (Lower::SyncNone, None),
-            (1, [_]) => (Lower::SyncFlat, None),
-            (_, [_]) => (Lower::SyncRetptr, None),
-            _ => bail!("{} constants after prepare-call", rest.len()),
-        };
-        Ok(AdapterBody {
-            caller: *caller,
-            callee: *callee,
-            results: *results,
-            async_type: *async_type != 0,
-            encoding: *encoding,
-            lower,
-            prepare_call: calls[0],
-            start_call: calls[1],
-            async_callee,
-        })
-    }
-}
-
-fn core_signature(ty: &wasmparser::FuncType) -> Result<Signature> {
-    let convert = |ty: &wasmparser::ValType| {
-        Ok(match ty {
-            wasmparser::ValType::I32 => CoreType::I32,
-            wasmparser::ValType::I64 => CoreType::I64,
-            wasmparser::ValType::F32 => CoreType::F32,
-            wasmparser::ValType::F64 => CoreType::F64,
-            wasmparser::ValType::Ref(_) => CoreType::FuncRef,
-            wasmparser::ValType::V128 => bail!("a vector crosses a component border"),
-        })
-    };
-    Ok(Signature {
-        params: ty.params().iter().map(convert).collect::<Result<_>>()?,
-        results: ty.results().iter().map(convert).collect::<Result<_>>()?,
-    })
 }
 
 /// The type of an import that is not a function, for the message of a failed link.

@@ -12,11 +12,11 @@ use super::host_call::{HostFunction, Lowered};
 use super::record::Record;
 use super::state::State;
 use super::stream::{self, CopyOp, Element, EndType};
-use super::waitable::Event;
-use super::{Result, resource, task, transcode, would_block};
+use super::waitable::{self, store_event};
+use super::{Result, resource, task, thread, transcode};
 use crate::component::Compiled;
-use crate::component::plan::{Builtin, CoreType, Signature};
-use crate::component::shims::{HostImport, record};
+use crate::component::plan::{Builtin, CoreType, Signature, Then};
+use crate::component::shims::HostImport;
 use crate::host::value::{Lift, Lower};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -147,10 +147,48 @@ pub(crate) fn bind(
                 })?;
             }
             HostImport::Next => binder.bind(&name, &signature, |store, values| {
-                let [a, b, c, job] = task::next(store, values.u32(0))?.unwrap_or([0, 0, 0, u32::MAX]);
-                [a, b, c, job].into_iter().enumerate().for_each(|(n, value)| values.set_u32(n, value));
+                let next = task::next(store, Record(values.u32(0)), values.u32(1))?;
+                let (record, [a, b, c, job]) = next.unwrap_or((Record::NONE, [0, 0, 0, u32::MAX]));
+                [record.0, a, b, c, job].into_iter().enumerate().for_each(|(n, value)| values.set_u32(n, value));
                 Ok(())
             })?,
+            HostImport::Finished => binder.bind(&name, &signature, |mut store, values| {
+                store.data_mut().finish(Record(values.u32(0)), values.u32(1))?;
+                store.data_mut().worker_rests();
+                Ok(())
+            })?,
+            HostImport::Worker => binder.bind(&name, &signature, |mut store, values| {
+                let fiber = store.data_mut().worker()?;
+                values.set_u32(0, fiber.unwrap_or(u32::MAX));
+                Ok(())
+            })?,
+            HostImport::NewFiber => binder.bind(&name, &signature, |mut store, values| {
+                let fiber = store.data_mut().idle_stack()?;
+                values.set_u32(0, fiber);
+                Ok(())
+            })?,
+            HostImport::Idle => binder.bind(&name, &signature, |mut store, values| {
+                store.data_mut().idle(values.u32(0));
+                Ok(())
+            })?,
+            HostImport::Block => binder.bind(&name, &signature, |store, values| {
+                let next = thread::block(store)?;
+                values.set_u32(0, next.cast_unsigned());
+                Ok(())
+            })?,
+            HostImport::CancelDone(n) => {
+                let Builtin::SubtaskCancel { instance, async_ } = compiled.plan.trampolines[*n as usize].builtin else {
+                    bail!("trampoline {n} is not a `subtask.cancel`")
+                };
+                binder.bind(&name, &signature, move |store, values| {
+                    let state = task::cancel_done(store, instance, values.u32(0), async_)?;
+                    values.set_u32(0, state);
+                    Ok(())
+                })?;
+            }
+            HostImport::Exited => {
+                binder.bind(&name, &signature, |mut store, values| store.data_mut().exited(Record(values.u32(0))))?
+            }
             HostImport::Resolved => binder.bind(&name, &signature, |mut store, values| {
                 store.data_mut().resolved(Record(values.u32(0)));
                 Ok(())
@@ -163,9 +201,9 @@ pub(crate) fn bind(
                 store.data_mut().opened(values.u32(0));
                 Ok(())
             })?,
-            HostImport::MayNotEnter => binder.bind(&name, &signature, |_, _| {
-                would_block("a synchronous call of an async function whose instance is not ready to be entered")
-            })?,
+            HostImport::MayNotEnter => {
+                binder.bind(&name, &signature, |mut store, values| store.data_mut().may_not_enter(values.u32(0)))?
+            }
             HostImport::MayNotLeave => {
                 binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?;
             }
@@ -263,17 +301,14 @@ fn bind_builtin(
         Builtin::WaitableSetNew { instance } => {
             give(binder, name, signature, move |state, _| state.waitable_set_new(instance))
         }
-        Builtin::WaitableSetWait { instance, options } => binder.bind(name, signature, move |mut store, values| {
-            let event = store.data_mut().waitable_set_poll(instance, values.u32(0))?;
-            if event.0 as u32 == 0 {
-                return would_block("`waitable-set.wait` with no event pending");
-            }
-            let code = store_event(store, options, values.u32(1), event)?;
+        Builtin::WaitableSetWait { instance, options } => binder.bind(name, signature, move |store, values| {
+            let code = waitable::waitable_set_wait(store, instance, options, values.u32(0), values.u32(1))?;
             values.set_u32(0, code);
             Ok(())
         }),
         Builtin::WaitableSetPoll { instance, options } => binder.bind(name, signature, move |mut store, values| {
-            let event = store.data_mut().waitable_set_poll(instance, values.u32(0))?;
+            let cancellable = store.data().plan().options[options as usize].cancellable;
+            let event = store.data_mut().waitable_set_poll(instance, values.u32(0), cancellable)?;
             let code = store_event(store, options, values.u32(1), event)?;
             values.set_u32(0, code);
             Ok(())
@@ -394,9 +429,23 @@ fn bind_builtin(
                 None => bail!("trap with code {code} in an adapter"),
             }
         }),
-        // Nothing else can run before the guest blocks or returns, so a yield is over at once.
-        Builtin::ThreadYield { .. } => give(binder, name, signature, |_, _| Ok(0)),
-        Builtin::ThreadIndex { .. } => give(binder, name, signature, |state, _| Ok(state.current().0 / record::SIZE)),
+        Builtin::ThreadIndex { .. } => give(binder, name, signature, |state, _| state.thread_index()),
+        Builtin::ThreadNewIndirect { instance, table } => binder.bind(name, signature, move |store, values| {
+            let index = thread::new_indirect(store, instance, table, values.u32(0), values.u32(1))?;
+            values.set_u32(0, index);
+            Ok(())
+        }),
+        Builtin::ThreadResumeLater { instance } => {
+            take(binder, name, signature, move |state, values| state.thread_resume_later(instance, values.u32(0)))
+        }
+        Builtin::ThreadPause { instance, cancellable, pause, then } => {
+            binder.bind(name, signature, move |store, values| {
+                let other = if then == Then::Anyone { 0 } else { values.u32(0) };
+                let cancelled = thread::pause(store, instance, cancellable, (pause, then), other)?;
+                values.set_u32(0, cancelled);
+                Ok(())
+            })
+        }
         Builtin::Unsupported(what) => {
             binder.bind(name, signature, move |_, _| bail!("`{what}` is not supported by this runtime yet"))
         }
@@ -490,21 +539,4 @@ fn transfer_resource(
         let ((from_rt, from), (to_rt, to)) = (state.resource_type(table(1)), state.resource_type(table(2)));
         transfer(state, from, from_rt, values.u32(0), to, to_rt)
     })
-}
-
-/// `unpack_event`: two words to memory, the code as the result.
-fn store_event(mut store: StoreContextMut<'_, State>, options: u32, at: u32, (code, p1, p2): Event) -> Result<u32> {
-    let memory = store.data().plan().options[options as usize].memory();
-    let Some(memory) = memory else { bail!("a waitable set built-in needs the `memory` option") };
-    if !at.is_multiple_of(4) {
-        bail!("pointer {at:#x} is not aligned to 4");
-    }
-    store.refresh_memory(memory.as_u32());
-    let bytes = store.data_mut().memory_mut(memory.as_u32());
-    let Some(target) = bytes.get_mut(at as usize..).and_then(|bytes| bytes.get_mut(..8)) else {
-        bail!("pointer {at:#x} is out of bounds of memory")
-    };
-    target[..4].copy_from_slice(&p1.to_le_bytes());
-    target[4..].copy_from_slice(&p2.to_le_bytes());
-    Ok(code as u32)
 }

@@ -5,10 +5,12 @@
 //! subtask. Futures never touch the zone while they are polled; only their results are lowered into it.
 
 use super::cx::{FlatSink, FlatSource, HostCx, LiftCx, LowerCx, Memories};
-use super::state::{HostCall, PendingCall, Ready, State};
+use super::state::{HostCall, PendingCall, Ready, State, Waiter};
 use super::task::{Callee, SubtaskState};
-use super::{MAX_FLAT_ASYNC_PARAMS, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, would_block};
+use super::thread::Wait;
+use super::{MAX_FLAT_ASYNC_PARAMS, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result};
 use crate::component::Compiled;
+use crate::component::shims::record;
 use crate::host::value::{Lift, Lower, TypeChecker, check_function, lift_params, lower_result};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -157,9 +159,9 @@ where
         let instance = call.options.instance.as_u32();
         entry.insert(HostCall {
             future: None,
-            subtask: super::table::NONE,
+            waiter: Waiter::None,
             options: call.options_index,
-            retptr: retptr.unwrap_or(0),
+            retptr,
             results: call.results(),
         });
         let waker = state.wakes.waker(Ready::HostCall(index));
@@ -170,13 +172,21 @@ where
                 let value = pending.value.take().expect("a ready call has a value");
                 lower(store, call, value, retptr, result)
             }
-            Poll::Pending if !call.options.async_ => would_block("a synchronous call of an async function of the host"),
+            Poll::Pending if !call.options.async_ => {
+                let state = store.data_mut();
+                let thread = state.park("a synchronous call of an async function of the host", Wait::Result)?;
+                state.records().set(record::BLOCKED, 1);
+                let entry = &mut state.host_calls[index as usize];
+                entry.waiter = Waiter::Thread(thread);
+                entry.future = Some(pending);
+                Ok(())
+            }
             Poll::Pending => {
                 let state = store.data_mut();
                 let handle = state.add_subtask(instance, SubtaskState::Started, Callee::Host(index))?;
                 let subtask = state.handles(instance).get(handle)?.object;
                 let entry = &mut state.host_calls[index as usize];
-                entry.subtask = subtask;
+                entry.waiter = Waiter::Subtask(subtask);
                 entry.future = Some(pending);
                 *result = u64::from(SubtaskState::Started as u32 | handle << 4);
                 Ok(())
@@ -201,9 +211,16 @@ impl<R: Lower> PendingCall for Pending<R> {
         Poll::Ready(value.map(|value| self.value = Some(value)))
     }
 
-    fn lower(mut self: Pin<&mut Self>, cx: &mut LowerCx<'_>, results: TypeTupleIndex, retptr: u32) -> Result<()> {
+    fn lower(
+        mut self: Pin<&mut Self>,
+        cx: &mut LowerCx<'_>,
+        results: TypeTupleIndex,
+        retptr: Option<u32>,
+        flat: &mut u64,
+    ) -> Result<()> {
         let value = self.value.take().ok_or_else(|| format_err!("a host call ended without a value"))?;
-        lower_result(cx, results, value, 0, Some(retptr), &mut FlatSink::new(&mut []))
+        let max_flat = if retptr.is_some() { 0 } else { MAX_FLAT_RESULTS };
+        lower_result(cx, results, value, max_flat, retptr, &mut FlatSink::new(std::slice::from_mut(flat)))
     }
 }
 
@@ -230,7 +247,12 @@ pub(crate) fn poll(mut store: StoreContextMut<'_, State>, index: u32) -> Result<
         store.refresh_memory(memory.as_u32());
     }
     let mut cx = LowerCx::new(store.as_context_mut(), &compiled.plan.types, options);
-    future.as_mut().lower(&mut cx, call.results, call.retptr)?;
-    store.data_mut().host_call_returned(call.subtask);
+    let mut flat = 0;
+    future.as_mut().lower(&mut cx, call.results, call.retptr, &mut flat)?;
+    match call.waiter {
+        Waiter::None => unreachable!("who waits is known before the future is polled again"),
+        Waiter::Subtask(subtask) => store.data_mut().host_call_returned(subtask),
+        Waiter::Thread(thread) => store.data_mut().give(thread, flat),
+    }
     Ok(())
 }

@@ -24,6 +24,9 @@ pub(crate) fn instantiate(
     let memory = get(store, shims, &exports.memory)?.into_memory().expect("the export's kind is fixed");
     let records = Records::new(store, memory, compiled.plan.instances);
     store.data_mut().records = Some(records);
+    if let Some(threads) = &exports.threads {
+        store.data_mut().thread_table = get(store, shims, threads)?.into_table();
+    }
     let table = get(store, shims, &exports.table)?.into_table().expect("the export's kind is fixed");
     let mut builder =
         Builder { store, compiled, shims, table, layout: Layout::of(&compiled.plan), instances: Vec::new() };
@@ -77,6 +80,10 @@ impl Builder<'_> {
             Step::PostReturn(index, def) => {
                 let function = self.function(def)?;
                 self.fill(self.layout.post_return_slot(*index), function)?;
+            }
+            Step::Table(index, def) => {
+                let table = self.resolve(def)?.into_table();
+                self.store.data_mut().tables[*index as usize] = table;
             }
             Step::Resource(index, dtor) => {
                 let dtor = dtor.as_ref().map(|def| self.function(def)).transpose()?;

@@ -20,6 +20,7 @@ mod state;
 mod stream;
 mod table;
 mod task;
+mod thread;
 mod transcode;
 mod waitable;
 mod wake;

@@ -68,6 +68,12 @@ impl Records {
         self.set(task.0 + field, value);
     }
 
+    /// The flat result of a call, whatever its type.
+    pub fn result(&self, task: Record) -> u64 {
+        let word = |field| u64::from(self.field(task, field));
+        word(record::RESULT) | word(record::RESULT + 4) << 32
+    }
+
     pub fn current(&self) -> Record {
         Record(self.get(record::CURRENT))
     }

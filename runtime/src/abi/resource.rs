@@ -104,7 +104,7 @@ impl State {
 
     /// A borrowed handle in the scope of the current task.
     pub(crate) fn add_borrow(&mut self, instance: u32, rt: u32, object: u32) -> Result<u32> {
-        let record = self.current();
+        let record = self.current_task();
         let borrows = self.records().field(record, record::BORROWS);
         self.records().set_field(record, record::BORROWS, borrows + 1);
         let mut slot = Slot::new(Kind::Borrow, rt, object);
@@ -147,7 +147,7 @@ impl State {
     }
 
     /// Is a task of `instance` on the stack?
-    fn entered(&mut self, instance: u32) -> bool {
+    pub(super) fn entered(&mut self, instance: u32) -> bool {
         let mut record = self.current();
         while record != Record::NONE {
             if self.records().field(record, record::INSTANCE) == instance {
@@ -198,8 +198,12 @@ fn run_destructor(mut store: StoreContextMut<'_, State>, instance: u32, dtor: wa
     records.set_field(task, record::INSTANCE, instance);
     records.set_field(task, record::PARENT, parent.0);
     records.set_current(task);
+    // Our own frame is below: no stack can be put aside across it.
+    let fiber = records.get(record::FIBER);
+    records.set(record::FIBER, 0);
     call::destructor(store.as_context_mut(), dtor, rep)?;
     let records = store.data_mut().records();
+    records.set(record::FIBER, fiber);
     if records.field(task, record::BORROWS) != 0 {
         bail!("borrow handles still remain at the end of the call");
     }

@@ -6,9 +6,10 @@
 
 use super::memory::GuestMemory;
 use super::record::{Record, Records};
-use super::stream::Stream;
+use super::stream::{End, Stream};
 use super::table::Table;
-use super::task::{Subtask, Task};
+use super::task::{Entrant, Subtask, Task};
+use super::thread::{Stacks, Switch, Thread, ThreadTable};
 use super::waitable::WaitableSet;
 use super::wake::Wakes;
 use super::zone::WeakZone;
@@ -28,6 +29,8 @@ use wasmtime::Func;
 pub(crate) enum Ready {
     /// A task that yielded, or whose set has an event.
     Task(u32),
+    /// A thread that waits with its stack.
+    Thread(u32),
     /// A call that waits at the gate of this instance may be let in.
     Enter(u32),
     /// A future of the host that was woken.
@@ -53,18 +56,31 @@ impl std::ops::Deref for SharedCompiled {
 pub(crate) struct Instance {
     pub handles: Table,
     pub backpressure: u32,
-    /// Calls that wait to enter (`num_waiting_to_enter`), oldest first.
-    pub entering: VecDeque<u32>,
+    /// Who waits to enter (`num_waiting_to_enter`), oldest first.
+    pub entering: VecDeque<Entrant>,
+    /// Tasks that could go on if nobody else ran in the instance.
+    pub held: Vec<u32>,
+    pub threads: ThreadTable,
+}
+
+/// Who waits for a call to the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiter {
+    /// Nobody: the call has just been made.
+    None,
+    /// The subtask that stands for it in the caller's table.
+    Subtask(u32),
+    /// The caller itself.
+    Thread(u32),
 }
 
 /// A call of the guest to an async host function that has not finished.
 pub(crate) struct HostCall {
     pub future: Option<Pin<Box<dyn PendingCall>>>,
-    /// The subtask that stands for it in the caller's table.
-    pub subtask: u32,
+    pub waiter: Waiter,
     pub options: u32,
-    /// Where the caller wants the result.
-    pub retptr: u32,
+    /// Where the caller wants the result, if not flat.
+    pub retptr: Option<u32>,
     pub results: wasmtime_environ::component::TypeTupleIndex,
 }
 
@@ -72,12 +88,13 @@ pub(crate) struct HostCall {
 pub(crate) trait PendingCall {
     /// `Ready` once the result is there; it is kept until `lower`.
     fn poll_result(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<super::Result<()>>;
-    /// Lowers the kept result through `retptr`.
+    /// Lowers the kept result: through `retptr`, or as one flat value to `flat`.
     fn lower(
         self: Pin<&mut Self>,
         cx: &mut super::LowerCx<'_>,
         results: wasmtime_environ::component::TypeTupleIndex,
-        retptr: u32,
+        retptr: Option<u32>,
+        flat: &mut u64,
     ) -> super::Result<()>;
 }
 
@@ -100,8 +117,14 @@ pub struct State {
     pub(crate) host_resources: Slab<Rc<dyn Any>>,
     pub(crate) error_contexts: Slab<super::resource::ErrorContext>,
     pub(crate) ready: VecDeque<Ready>,
-    /// The task whose job the pump runs.
-    pub(crate) running: Option<u32>,
+    pub(crate) threads: Slab<Thread>,
+    pub(crate) stacks: Stacks,
+    /// The thread in whose favour the one that has just parked is put aside.
+    pub(crate) switch: Option<Switch>,
+    /// Tables that guests take the functions of new threads from.
+    pub(crate) tables: Vec<Option<wasmtime::Table>>,
+    /// Where those functions are for the shims; `None` if stacks cannot be put aside.
+    pub(crate) thread_table: Option<wasmtime::Table>,
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) zone: WeakZone,
     /// Memory growth of ours, which the limit on the guests' memory does not count.
@@ -158,7 +181,13 @@ impl State {
             callbacks: none(plan.callbacks),
             dtors: none(plan.defined_resources.len() as u32),
             instances: (0..plan.instances)
-                .map(|_| Instance { handles: Table::new(), backpressure: 0, entering: VecDeque::new() })
+                .map(|_| Instance {
+                    handles: Table::new(),
+                    backpressure: 0,
+                    entering: VecDeque::new(),
+                    held: Vec::new(),
+                    threads: ThreadTable::default(),
+                })
                 .collect(),
             tasks: Slab::new(),
             subtasks: Slab::new(),
@@ -168,7 +197,11 @@ impl State {
             host_resources: Slab::new(),
             error_contexts: Slab::new(),
             ready: VecDeque::new(),
-            running: None,
+            threads: Slab::new(),
+            stacks: Stacks::default(),
+            switch: None,
+            tables: vec![None; plan.tables as usize],
+            thread_table: None,
             records: None,
             growing_records: false,
             memory_bytes: 0,
@@ -200,6 +233,19 @@ impl State {
     #[inline]
     pub(crate) fn handles(&mut self, instance: u32) -> &mut Table {
         &mut self.instances[instance as usize].handles
+    }
+
+    /// See `Zone::deadlock`.
+    pub(crate) fn deadlock(&self) -> Option<String> {
+        let host_may_act = !self.ready.is_empty()
+            || !self.host_calls.is_empty()
+            || self.streams.iter().any(|(_, stream)| stream.reader == End::Host || stream.writer == End::Host);
+        if host_may_act || self.tasks.is_empty() {
+            return None;
+        }
+        let mut waiting = self.waiting_threads();
+        waiting.extend(self.waiting_tasks());
+        Some(format!("deadlock detected: event loop cannot make further progress: {}", waiting.join("; ")))
     }
 
     /// Counts of what is alive, for leak tests and metrics.

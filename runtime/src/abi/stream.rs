@@ -11,6 +11,7 @@ use super::host_end::{HostRead, Produced, Source};
 use super::memory::GuestMemory;
 use super::state::{Ready, State};
 use super::table::{CopyState, EventCode, Kind, NONE, Slot};
+use super::thread::Wait;
 use super::{BLOCKED, Result};
 use std::task::{Context, Poll};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
@@ -204,14 +205,14 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     }
     stream.pending = Some(own.pending());
     match if op.end.write { stream.reader } else { stream.writer } {
-        End::Guest { .. } | End::Gone => return blocked(op),
+        End::Guest { .. } | End::Gone => return blocked(store.data_mut(), op, handle),
         End::Host if op.end.write => super::host_end::offer(store.as_context_mut(), object)?,
         End::Host => poll_source(store.as_context_mut(), object)?,
     }
     // The event that the operation itself has caused, if any, is its result.
     let state = store.data_mut();
     match state.handles(op.end.instance).get(handle)?.event {
-        EventCode::None => blocked(op),
+        EventCode::None => blocked(state, op, handle),
         _ => Ok(state.deliver(op.end.instance, handle).2),
     }
 }
@@ -228,20 +229,22 @@ fn may_not_copy(slot: &Slot, op: &CopyOp) -> Result<u32> {
     }
 }
 
+/// The operation has to wait: so does the guest, unless it is asynchronous.
 #[inline]
-fn blocked(op: &CopyOp) -> Result<u32> {
-    if op.async_ { Ok(BLOCKED) } else { may_not_block(op) }
+fn blocked(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
+    if op.async_ { Ok(BLOCKED) } else { wait(state, op, handle) }
 }
 
 #[cold]
-fn may_not_block(op: &CopyOp) -> Result<u32> {
-    let name = match (op.end.future, op.end.write) {
-        (false, false) => "stream.read",
-        (false, true) => "stream.write",
-        (true, false) => "future.read",
-        (true, true) => "future.write",
+fn wait(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
+    let what = match (op.end.future, op.end.write) {
+        (false, false) => "a synchronous `stream.read`",
+        (false, true) => "a synchronous `stream.write`",
+        (true, false) => "a synchronous `future.read`",
+        (true, true) => "a synchronous `future.write`",
     };
-    super::would_block(&format!("a synchronous `{name}`"))
+    state.park(what, Wait::Event { handle })?;
+    Ok(BLOCKED)
 }
 
 /// CanonicalABI.md, "Buffer State": length, alignment and bounds are checked even if nothing is copied.
@@ -307,7 +310,7 @@ fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>)
     }
     state.notify_pending(object, COMPLETED);
     state.streams[object as usize].pending = Some(own.pending());
-    blocked(own.op)
+    blocked(state, own.op, own.handle)
 }
 
 /// Moves `count` numbers between the buffers of two guests.
@@ -451,7 +454,7 @@ impl State {
     /// `{stream,future}.cancel-{read,write}`. Whoever is on the other side, cancellation is complete at once.
     pub(crate) fn cancel_copy(&mut self, end: EndType, async_: bool, handle: u32) -> Result<u32> {
         let slot = self.handles(end.instance).expect(handle, end.kind(), end.ty)?;
-        if slot.copy != CopyState::Copying {
+        if slot.copy != CopyState::Copying || slot.waiter != NONE {
             bail!("cannot cancel: no operation is in progress on the stream or future");
         }
         if slot.set != NONE && !async_ {

@@ -63,6 +63,8 @@ pub(crate) struct Slot {
     pub event: EventCode,
     pub lazy: bool,
     pub payload: u32,
+    /// The thread that operates on it synchronously.
+    pub waiter: u32,
     /// The set that the waitable has joined.
     pub set: u32,
     /// Links of the set's queue of pending events.
@@ -81,6 +83,7 @@ impl Slot {
             event: EventCode::None,
             lazy: false,
             payload: 0,
+            waiter: NONE,
             set: NONE,
             next: NONE,
             prev: NONE,

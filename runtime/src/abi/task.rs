@@ -2,16 +2,18 @@
 //!
 //! A call that returns at once never comes here: shims run it. A task becomes the host's when it blocks (`promote`), when it
 //! must wait at its instance's gate (`admit`), or when the host itself calls. From then on `Run` says what it waits for and
-//! the pump's `next` resumes it. Callbacks need no stack of their own; what would need one traps (`would_block`).
+//! the pump's `next` resumes it. A task that waits in its callback needs no stack; one that waits in the middle of its code has
+//! a thread as well, and `thread` knows of that.
 
 use super::cx::{FlatSink, LiftCx, LowerCx, Memories};
 use super::record::Record;
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot};
+use super::thread::{self, Wait};
 use super::waitable::Event;
-use super::{BLOCKED, Result, call, would_block};
+use super::{BLOCKED, Result, call};
 use crate::component::plan::{LiftKind, Lower};
-use crate::component::shims::{self, Layout, record};
+use crate::component::shims::{self, Layout, MUST_WAIT, PARKED, record};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::TypeTupleIndex;
 
@@ -54,6 +56,8 @@ pub(crate) enum Caller {
     Guest {
         subtask: Option<u32>,
     },
+    /// A guest's thread that waits for the result.
+    Parked(u32),
     Host(Box<dyn HostCaller>),
 }
 
@@ -74,7 +78,7 @@ pub(crate) trait HostCaller {
 /// What a task waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Run {
-    /// It is on a stack: its own activation is under way.
+    /// Its own activation is under way, on a stack that runs or is put aside.
     Active,
     /// At the gate, with what to start.
     Entering(Start),
@@ -115,6 +119,37 @@ pub(crate) struct Task {
     pub cancel: Cancel,
     /// Handles of the caller that are lent to this call.
     pub lent: Vec<Lender>,
+    /// Threads that a guest has made for it.
+    pub explicit_threads: u32,
+    /// Its implicit thread has ended; the others go on.
+    pub exited: bool,
+}
+
+impl Task {
+    fn new(record: Record, instance: u32, caller: Caller, run: Run) -> Self {
+        Task {
+            record,
+            instance,
+            caller,
+            run,
+            params: Vec::new(),
+            callback: None,
+            exclusive: false,
+            async_type: true,
+            cancel: Cancel::No,
+            lent: Vec::new(),
+            explicit_threads: 0,
+            exited: false,
+        }
+    }
+}
+
+/// Who waits at the gate of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Entrant {
+    Task(u32),
+    /// A thread that calls synchronously; it goes on when it may enter.
+    Thread(u32),
 }
 
 /// `CallbackCode`
@@ -122,16 +157,26 @@ const EXIT: u32 = 0;
 const YIELD: u32 = 1;
 const WAIT: u32 = 2;
 
-/// What the pump runs: a table slot with three arguments.
+/// What a worker runs: three arguments, and a table slot.
 pub(crate) type Job = [u32; 4];
 
 impl State {
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         Layout::of(self.plan())
     }
 
-    fn task_of(&mut self, record: Record) -> Option<u32> {
+    pub(super) fn task_of(&mut self, record: Record) -> Option<u32> {
         self.records().field(record, record::HOST).checked_sub(1)
+    }
+
+    /// The record of the current task: that of the current thread, unless a guest made it.
+    #[inline]
+    pub(crate) fn current_task(&mut self) -> Record {
+        let current = self.current();
+        match self.records().field(current, record::TASK) {
+            0 => current,
+            task => Record(task),
+        }
     }
 
     /// The host's entry for a task that so far only shims know.
@@ -139,28 +184,23 @@ impl State {
         if let Some(task) = self.task_of(record) {
             return task;
         }
-        let instance = self.records().field(record, record::INSTANCE);
-        let task = Task {
-            record,
-            instance,
-            caller: Caller::Guest { subtask: None },
-            run: Run::Active,
-            params: Vec::new(),
-            callback: None,
-            exclusive: false,
-            async_type: false,
-            cancel: Cancel::No,
-            lent: Vec::new(),
-        };
+        let records = self.records();
+        let instance = records.field(record, record::INSTANCE);
+        let async_type = records.field(record, record::FLAGS) & record::FLAG_ASYNC != 0;
+        // Only a sync lift has no signature to return with.
+        let exclusive = async_type && records.field(record, record::RETURN_SIGNATURE) == 0;
+        let task =
+            Task { exclusive, async_type, ..Task::new(record, instance, Caller::Guest { subtask: None }, Run::Active) };
         let task = self.tasks.insert(task) as u32;
         self.records().set_field(record, record::HOST, task + 1);
         task
     }
 
-    /// The callee of adapter `n` has run and is not finished: gives the caller's status.
+    /// The callee of adapter `n` has run and is not finished, or its stack was put aside: gives the caller's status.
     pub(crate) fn promote(&mut self, n: u32, record: Record, code: u32) -> Result<u32> {
         let adapter = &self.compiled.plan.adapters[n as usize];
-        let (caller, callee, lower, lift) = (adapter.caller, adapter.callee, adapter.lower, adapter.lift);
+        let (caller, callee, lower, lift, async_type) =
+            (adapter.caller, adapter.callee, adapter.lower, adapter.lift, adapter.async_type);
         let task = self.task_of_or_new(record);
         let callback = match lift {
             LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
@@ -169,10 +209,14 @@ impl State {
         let entry = &mut self.tasks[task as usize];
         entry.instance = callee;
         entry.callback = callback;
-        entry.exclusive = callback.is_some();
-        entry.async_type = true;
+        entry.exclusive = !matches!(lift, LiftKind::Stackful);
+        entry.async_type = async_type;
+        let flags = self.flags(record) | record::FLAG_DETACHED | record::FLAG_BASE;
+        self.records().set_field(record, record::FLAGS, flags);
         let resolved = self.records().field(record, record::RESOLVED) != 0;
-        self.after_code(task, code)?;
+        if code != PARKED.cast_unsigned() {
+            self.after_code(task, code)?;
+        }
         if resolved {
             return Ok(SubtaskState::Returned as u32);
         }
@@ -187,50 +231,52 @@ impl State {
                 Ok(SubtaskState::Started as u32 | handle << 4)
             }
             Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
-                would_block("a synchronous call of an async function that has not returned")
+                let thread =
+                    self.park("a synchronous call of an async function that has not returned", Wait::Result)?;
+                self.tasks[task as usize].caller = Caller::Parked(thread);
+                Ok(MUST_WAIT.cast_unsigned())
             }
         }
     }
 
-    /// A call through adapter `n` meets a closed gate: it waits there, and the caller gets a subtask. `None`: go on.
+    /// A call through adapter `n` meets a closed gate: it waits there, and the caller gets a subtask or waits as well.
+    /// `None`: go on.
     pub(crate) fn admit(&mut self, n: u32, params: &[u64]) -> Result<Option<u32>> {
         let compiled = self.compiled.clone();
         let adapter = &compiled.plan.adapters[n as usize];
-        let (caller, callee, lower, exclusive, async_type) = (
-            adapter.caller,
-            adapter.callee,
-            adapter.lower,
-            !matches!(adapter.lift, LiftKind::Stackful),
-            adapter.async_type,
-        );
-        if !async_type || self.records().gate(callee) & gate_mask(exclusive) == 0 {
+        let (caller, callee) = (adapter.caller, adapter.callee);
+        let exclusive = !matches!(adapter.lift, LiftKind::Stackful);
+        if !adapter.async_type || self.records().gate(callee) & gate_mask(exclusive) == 0 {
             return Ok(None);
         }
-        let Lower::Async { .. } = lower else {
-            return would_block("a synchronous call of a function whose instance is not ready to be entered").map(Some);
-        };
         let callback = match adapter.lift {
             LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
             _ => None,
         };
-        let task = Task {
-            record: Record::NONE,
-            instance: callee,
-            caller: Caller::Guest { subtask: None },
-            run: Run::Entering(Start::Adapter(n)),
-            params: params.to_vec(),
-            callback,
-            exclusive,
-            async_type: true,
-            cancel: Cancel::No,
-            lent: Vec::new(),
+        let run = Run::Entering(Start::Adapter(n));
+        let task = Task::new(Record::NONE, callee, Caller::Guest { subtask: None }, run);
+        let task = self.tasks.insert(Task { params: params.to_vec(), callback, exclusive, ..task }) as u32;
+        let status = match adapter.lower {
+            Lower::Async { .. } => {
+                let handle = self.add_subtask(caller, SubtaskState::Starting, Callee::Task(task))?;
+                let subtask = self.handles(caller).get(handle)?.object;
+                self.tasks[task as usize].caller = Caller::Guest { subtask: Some(subtask) };
+                SubtaskState::Starting as u32 | handle << 4
+            }
+            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
+                let thread = self.park(NOT_READY, Wait::Result)?;
+                self.tasks[task as usize].caller = Caller::Parked(thread);
+                MUST_WAIT.cast_unsigned()
+            }
         };
-        let task = self.tasks.insert(task) as u32;
-        let handle = self.add_subtask(caller, SubtaskState::Starting, Callee::Task(task))?;
-        let subtask = self.handles(caller).get(handle)?.object;
-        self.tasks[task as usize].caller = Caller::Guest { subtask: Some(subtask) };
-        self.wait_to_enter(callee, task)?;
-        Ok(Some(SubtaskState::Starting as u32 | handle << 4))
+        self.wait_to_enter(callee, Entrant::Task(task))?;
+        Ok(Some(status))
+    }
+
+    /// A sync call between two synchronous sides meets a closed gate: the caller waits there.
+    pub(crate) fn may_not_enter(&mut self, instance: u32) -> Result<()> {
+        let thread = self.park(NOT_READY, Wait::Result)?;
+        self.wait_to_enter(instance, Entrant::Thread(thread))
     }
 
     pub(crate) fn add_subtask(&mut self, instance: u32, state: SubtaskState, callee: Callee) -> Result<u32> {
@@ -242,21 +288,36 @@ impl State {
         Ok(handle)
     }
 
-    fn wait_to_enter(&mut self, instance: u32, task: u32) -> Result<()> {
+    fn wait_to_enter(&mut self, instance: u32, entrant: Entrant) -> Result<()> {
         let entering = &mut self.instances[instance as usize].entering;
         if entering.len() >= ENTERING_MAX {
             bail!("more than {ENTERING_MAX} calls wait to enter one component instance");
         }
-        entering.push_back(task);
+        entering.push_back(entrant);
         self.records().set_gate(instance, record::GATE_WAITERS, true);
         Ok(())
     }
 
-    /// The gate of an instance may have opened: let the oldest waiting call have a look.
+    /// The gate of an instance may have opened: let the tasks that hold events, and the oldest waiting call, have a look.
     pub(crate) fn opened(&mut self, instance: u32) {
+        let entry = &mut self.instances[instance as usize];
+        if !entry.held.is_empty() {
+            self.ready.extend(entry.held.drain(..).map(Ready::Task));
+            self.records().set_gate(instance, record::GATE_HELD, false);
+        }
         if !self.instances[instance as usize].entering.is_empty() {
             self.ready.push_back(Ready::Enter(instance));
         }
+    }
+
+    /// A task that could go on waits until nobody else runs in its instance.
+    fn hold(&mut self, task: u32) {
+        let instance = self.tasks[task as usize].instance;
+        let held = &mut self.instances[instance as usize].held;
+        if !held.contains(&task) {
+            held.push(task);
+        }
+        self.records().set_gate(instance, record::GATE_HELD, true);
     }
 
     pub(crate) fn backpressure(&mut self, instance: u32, up: bool) -> Result<()> {
@@ -304,7 +365,7 @@ impl State {
         if set.has_event() || entry.cancel == Cancel::Pending {
             self.make_ready(task);
         } else {
-            set.waiters.push_back(task);
+            set.waiters.push_back(Ready::Task(task));
         }
         Ok(())
     }
@@ -312,6 +373,17 @@ impl State {
     /// `exit_implicit_thread`
     fn exit(&mut self, task: u32) -> Result<()> {
         let record = self.tasks[task as usize].record;
+        self.forget_thread(record);
+        self.tasks[task as usize].exited = true;
+        self.conclude_if_over(task)
+    }
+
+    /// `unregister_thread`: a task is over when its last thread has ended.
+    pub(super) fn conclude_if_over(&mut self, task: u32) -> Result<()> {
+        let Task { record, explicit_threads, exited, .. } = self.tasks[task as usize];
+        if explicit_threads > 0 || !exited {
+            return Ok(());
+        }
         if self.records().field(record, record::RESOLVED) == 0 {
             bail!("the task exited without calling `task.return` or `task.cancel`");
         }
@@ -324,9 +396,18 @@ impl State {
                 }
             }
             Caller::Guest { subtask: None } => self.give_back(task.lent),
+            Caller::Parked(_) => unreachable!("it goes on when the task resolves"),
             Caller::Host(mut caller) => caller.exited(),
         }
         Ok(())
+    }
+
+    /// A sync callee that is known here has ended in its caller's adapter.
+    pub(crate) fn exited(&mut self, record: Record) -> Result<()> {
+        self.records().set_field(record, record::RESOLVED, 1);
+        self.resolved(record);
+        let task = self.task_of(record).expect("only called if there is one");
+        self.exit(task)
     }
 
     /// `deliver_resolve` for a caller that has no subtask.
@@ -341,16 +422,19 @@ impl State {
     /// A task that the host knows has returned through its adapter.
     pub(crate) fn resolved(&mut self, record: Record) {
         let Some(task) = self.task_of(record) else { return };
-        match &self.tasks[task as usize].caller {
-            Caller::Guest { subtask: Some(subtask) } => self.resolve_subtask(*subtask, SubtaskState::Returned),
+        match self.tasks[task as usize].caller {
+            Caller::Guest { subtask: Some(subtask) } => self.resolve_subtask(subtask, SubtaskState::Returned),
             Caller::Guest { subtask: None } => {
                 let lent = std::mem::take(&mut self.tasks[task as usize].lent);
                 self.give_back(lent);
-                // The shims free the record of a synchronous callee; nothing else will come for it.
-                if self.records().field(record, record::RETURN_SIGNATURE) == 0 && self.running != Some(task) {
-                    self.tasks.remove(task as usize);
-                    self.records().set_field(record, record::HOST, 0);
-                }
+            }
+            Caller::Parked(thread) => {
+                let entry = &mut self.tasks[task as usize];
+                entry.caller = Caller::Guest { subtask: None };
+                let lent = std::mem::take(&mut entry.lent);
+                self.give_back(lent);
+                let result = self.records().result(record);
+                self.give(thread, result);
             }
             Caller::Host(_) => {}
         }
@@ -400,7 +484,7 @@ impl State {
 
     /// `task.cancel`
     pub(crate) fn task_cancel(&mut self, instance: u32) -> Result<()> {
-        let record = self.current();
+        let record = self.current_task();
         let task = self.task_of(record);
         let delivered = task.is_some_and(|task| self.tasks[task as usize].cancel == Cancel::Delivered);
         if !delivered
@@ -419,7 +503,7 @@ impl State {
                 let subtask = *subtask;
                 self.resolve_subtask(subtask, SubtaskState::CancelledBeforeReturned);
             }
-            Caller::Guest { subtask: None } => {}
+            Caller::Guest { subtask: None } | Caller::Parked(_) => {}
             Caller::Host(caller) => caller.end(None),
         }
         Ok(())
@@ -441,47 +525,65 @@ impl State {
     fn remove_waiter(&mut self, task: u32) {
         if let Run::Waiting { set } = self.tasks[task as usize].run {
             self.sets[set as usize].waiting -= 1;
-            self.sets[set as usize].waiters.retain(|waiter| *waiter != task);
+            self.sets[set as usize].waiters.retain(|waiter| *waiter != Ready::Task(task));
             self.tasks[task as usize].run = Run::Active;
         }
     }
 
     /// What a ready task gets; `None` if it has to go on waiting.
     #[inline]
-    fn wake_event(&mut self, task: u32) -> Option<Event> {
+    pub(super) fn wake_event(&mut self, task: u32) -> Option<Event> {
         let entry = self.tasks.get_mut(task as usize)?;
-        let run = entry.run;
-        if entry.cancel == Cancel::Pending && matches!(run, Run::Yielding | Run::Waiting { .. }) {
+        let (run, instance) = (entry.run, entry.instance);
+        if !matches!(run, Run::Yielding | Run::Waiting { .. }) {
+            // Woken twice: it runs already, or has not started.
+            return None;
+        }
+        if entry.exclusive && self.records().gate(instance) & record::GATE_EXCLUSIVE != 0 {
+            self.hold(task);
+            return None;
+        }
+        let entry = &mut self.tasks[task as usize];
+        if entry.cancel == Cancel::Pending {
             entry.cancel = Cancel::Delivered;
             self.remove_waiter(task);
             return Some((EventCode::TaskCancelled, 0, 0));
         }
-        match run {
-            Run::Yielding => Some((EventCode::None, 0, 0)),
-            Run::Waiting { set } => {
-                let entry = &mut self.sets[set as usize];
-                if let Some((instance, waitable)) = entry.first() {
-                    entry.waiting -= 1;
-                    return Some(self.deliver(instance, waitable));
-                }
-                // Somebody else took the event: wait for the next.
-                if !entry.waiters.contains(&task) {
-                    entry.waiters.push_back(task);
-                }
-                None
-            }
-            // Woken twice: it runs already, or has not started.
-            Run::Active | Run::Entering(..) => None,
+        let Run::Waiting { set } = run else { return Some((EventCode::None, 0, 0)) };
+        let entry = &mut self.sets[set as usize];
+        if let Some((instance, waitable)) = entry.first() {
+            entry.waiting -= 1;
+            return Some(self.deliver(instance, waitable));
         }
+        // Somebody else took the event: wait for the next.
+        if !entry.waiters.contains(&Ready::Task(task)) {
+            entry.waiters.push_back(Ready::Task(task));
+        }
+        None
     }
 
-    /// The pump's job that gives a waiting task its event.
+    /// The job that gives a waiting task its event.
     #[inline]
-    fn resume(&mut self, task: u32, (code, p1, p2): Event) -> Job {
+    fn resume(&mut self, task: u32, (code, p1, p2): Event) -> (Record, Job) {
         let callback = self.activate(task);
-        self.running = Some(task);
         let slot = callback.expect("only callback functions wait without a stack");
-        [code as u32, p1, p2, slot]
+        (self.tasks[task as usize].record, [code as u32, p1, p2, slot])
+    }
+
+    /// A stack that gives a waiting task its event when it is driven.
+    pub(super) fn hand_over_callback(&mut self, task: u32, event: Event) -> Result<u32> {
+        let (record, job) = self.resume(task, event);
+        self.hand_over(record, job)
+    }
+
+    /// Code that ran as a job has ended.
+    pub(crate) fn finish(&mut self, record: Record, code: u32) -> Result<()> {
+        if self.records().field(record, record::TASK) != 0 {
+            return self.thread_ended(record);
+        }
+        let task = self.task_of(record).expect("jobs belong to tasks that are known here");
+        self.deactivate(task);
+        self.after_code(task, code)
     }
 
     /// Makes `task` the running one; gives the slot of its callback.
@@ -514,9 +616,10 @@ impl State {
 
     /// The oldest call at the gate of `instance`, if it may enter now.
     fn next_entering(&mut self, instance: u32) -> Option<(u32, Start)> {
-        let task = *self.instances[instance as usize].entering.front()?;
-        let Task { exclusive, run: Run::Entering(start), .. } = self.tasks[task as usize] else {
-            unreachable!("whoever leaves the gate is taken from its queue")
+        let entrant = *self.instances[instance as usize].entering.front()?;
+        let exclusive = match entrant {
+            Entrant::Task(task) => self.tasks[task as usize].exclusive,
+            Entrant::Thread(_) => true,
         };
         let closed = gate_mask(exclusive) & !record::GATE_WAITERS;
         if self.records().gate(instance) & closed != 0 {
@@ -524,13 +627,25 @@ impl State {
         }
         self.instances[instance as usize].entering.pop_front();
         self.settle_gate(instance);
+        let task = match entrant {
+            Entrant::Task(task) => Some(task),
+            Entrant::Thread(thread) => {
+                self.records().set_gate(instance, record::GATE_EXCLUSIVE, true);
+                self.give(thread, 0);
+                None
+            }
+        };
         // More may follow: a stackful function does not close the gate behind it.
         self.opened(instance);
+        let task = task?;
+        let Run::Entering(start) = self.tasks[task as usize].run else {
+            unreachable!("whoever leaves the gate is taken from its queue")
+        };
         Some((task, start))
     }
 
     fn leave_gate(&mut self, instance: u32, task: u32) {
-        self.instances[instance as usize].entering.retain(|waiting| *waiting != task);
+        self.instances[instance as usize].entering.retain(|waiting| *waiting != Entrant::Task(task));
         self.settle_gate(instance);
     }
 
@@ -552,24 +667,14 @@ impl State {
             _ => None,
         };
         let exclusive = !matches!(kind, LiftKind::Stackful);
-        let task = Task {
-            record: Record::NONE,
-            instance,
-            caller: Caller::Host(caller),
-            run: Run::Entering(Start::Lift(lift)),
-            params: Vec::new(),
-            callback,
-            exclusive,
-            async_type,
-            cancel: Cancel::No,
-            lent: Vec::new(),
-        };
+        let task = Task::new(Record::NONE, instance, Caller::Host(caller), Run::Entering(Start::Lift(lift)));
+        let task = Task { callback, exclusive, async_type, ..task };
         let task = self.tasks.insert(task) as u32;
         if let Caller::Host(caller) = &mut self.tasks[task as usize].caller {
             caller.is_task(task);
         }
         if async_type {
-            self.wait_to_enter(instance, task)?;
+            self.wait_to_enter(instance, Entrant::Task(task))?;
             self.opened(instance);
         } else {
             // A function of sync type is not held back by the gate.
@@ -597,12 +702,29 @@ impl State {
                     caller.exited();
                 }
             }
-            Run::Active => entry.cancel = Cancel::Pending,
+            Run::Active => {
+                entry.cancel = Cancel::Pending;
+                self.ready.extend(self.cancellable_thread(task).map(Ready::Thread));
+            }
             Run::Yielding | Run::Waiting { .. } => {
                 entry.cancel = Cancel::Pending;
                 self.make_ready(task);
             }
         }
+    }
+
+    /// Lines that say which tasks wait for what without a stack, for the report of a deadlock.
+    pub(crate) fn waiting_tasks(&self) -> Vec<String> {
+        let line = |task: &Task| {
+            let what = match task.run {
+                Run::Active => return None,
+                Run::Entering(_) => "to enter",
+                Run::Yielding => "for its turn",
+                Run::Waiting { .. } => "for an event of a waitable set",
+            };
+            Some(format!("a task of instance {} waits {what}", task.instance))
+        };
+        self.tasks.iter().filter_map(|(_, task)| line(task)).collect()
     }
 
     /// The zone is dead: everybody who waits for it learns why.
@@ -621,6 +743,7 @@ impl State {
             // What the host still had to give is given up: it may be somebody's upload.
             stream.source = None;
         }
+        self.threads.clear();
         self.ready.clear();
         self.host_calls.clear();
     }
@@ -629,12 +752,16 @@ impl State {
 /// Calls that may wait at the gate of one instance.
 const ENTERING_MAX: usize = 65_536;
 
+/// Why a synchronous call waits at a gate.
+const NOT_READY: &str = "a synchronous call of an async function whose instance is not ready to be entered";
+
 /// Which bits of a gate hold a call back.
 fn gate_mask(exclusive: bool) -> u32 {
     record::GATE_BACKPRESSURE | record::GATE_WAITERS | if exclusive { record::GATE_EXCLUSIVE } else { 0 }
 }
 
-/// `subtask.cancel`. A callee that waits is told at once, on top of the caller's stack.
+/// `subtask.cancel`. A callee that waits is told at once, on top of the caller's stack: if it needs a stack for that, the word
+/// `DRIVE` names it, and the shim calls `cancel_done` when it has run.
 pub(crate) fn subtask_cancel(
     mut store: StoreContextMut<'_, State>,
     instance: u32,
@@ -643,7 +770,7 @@ pub(crate) fn subtask_cancel(
 ) -> Result<u32> {
     let state = store.data_mut();
     let slot = state.handles(instance).expect(handle, Kind::Subtask, 0)?;
-    let (object, in_set, has_event) = (slot.object, slot.set != NONE, slot.event != EventCode::None);
+    let (object, in_set) = (slot.object, slot.set != NONE);
     let subtask = &mut state.subtasks[object as usize];
     if subtask.lenders.is_none() {
         bail!("`subtask.cancel` called after terminal status delivered");
@@ -652,66 +779,101 @@ pub(crate) fn subtask_cancel(
         bail!("`subtask.cancel` called twice for one subtask");
     }
     if in_set && !async_ {
-        bail!("a synchronous `subtask.cancel` on a subtask that is in a waitable set");
+        bail!("waitable cannot be used synchronously while added to a waitable set");
     }
-    let resolved = subtask.state as u8 >= SubtaskState::Returned as u8;
-    if !resolved {
+    if (subtask.state as u8) < SubtaskState::Returned as u8 {
         subtask.cancellation_requested = true;
         match subtask.callee {
             Callee::Host(call) => {
                 state.host_calls.try_remove(call as usize);
                 state.resolve_subtask(object, SubtaskState::CancelledBeforeReturned);
             }
-            Callee::Task(task) => cancel_task(store.as_context_mut(), task, object)?,
+            Callee::Task(task) => {
+                if cancel_task(store.as_context_mut(), task, object)? {
+                    return Ok(BLOCKED);
+                }
+            }
             Callee::Gone => unreachable!("a callee that is gone has resolved its subtask"),
         }
-    } else {
-        assert!(has_event, "a resolution that is not delivered is pending");
     }
-    let state = store.data_mut();
-    if (state.subtasks[object as usize].state as u8) < SubtaskState::Returned as u8 {
-        return if async_ {
-            Ok(BLOCKED)
-        } else {
-            would_block("a synchronous `subtask.cancel` of a task that does not finish at once")
-        };
-    }
-    Ok(state.deliver(instance, handle).2)
+    cancel_done(store, instance, handle, async_)
 }
 
-fn cancel_task(mut store: StoreContextMut<'_, State>, task: u32, subtask: u32) -> Result<()> {
+/// The callee of a subtask has been told that it is cancelled, and has had its turn.
+pub(crate) fn cancel_done(
+    mut store: StoreContextMut<'_, State>,
+    instance: u32,
+    handle: u32,
+    async_: bool,
+) -> Result<u32> {
+    let state = store.data_mut();
+    let object = state.handles(instance).expect(handle, Kind::Subtask, 0)?.object;
+    if (state.subtasks[object as usize].state as u8) >= SubtaskState::Returned as u8 {
+        return Ok(state.deliver(instance, handle).2);
+    }
+    // That it has started is no news for who waits for its end.
+    state.take_back(instance, handle);
+    if !async_ {
+        state.park("a synchronous `subtask.cancel` of a task that does not finish at once", Wait::Event { handle })?;
+    }
+    Ok(BLOCKED)
+}
+
+/// Does `task` have to be driven before its canceller goes on?
+fn cancel_task(mut store: StoreContextMut<'_, State>, task: u32, subtask: u32) -> Result<bool> {
     let state = store.data_mut();
     let entry = &mut state.tasks[task as usize];
-    match entry.run {
-        Run::Entering(..) => {
-            let instance = entry.instance;
-            state.leave_gate(instance, task);
-            state.tasks.remove(task as usize);
-            state.subtasks[subtask as usize].callee = Callee::Gone;
-            state.resolve_subtask(subtask, SubtaskState::CancelledBeforeStarted);
-            Ok(())
-        }
-        Run::Active => {
-            entry.cancel = Cancel::Pending;
-            Ok(())
-        }
+    let (instance, exclusive) = (entry.instance, entry.exclusive);
+    if let Run::Entering(..) = entry.run {
+        state.leave_gate(instance, task);
+        state.tasks.remove(task as usize);
+        state.subtasks[subtask as usize].callee = Callee::Gone;
+        state.resolve_subtask(subtask, SubtaskState::CancelledBeforeStarted);
+        return Ok(false);
+    }
+    entry.cancel = Cancel::Pending;
+    // Another activation of the instance is under way: the task learns it when it runs again.
+    let entered = state.entered(instance);
+    match state.tasks[task as usize].run {
+        Run::Entering(..) => unreachable!("treated above"),
         Run::Yielding | Run::Waiting { .. } => {
-            let (instance, exclusive) = (entry.instance, entry.exclusive);
-            entry.cancel = Cancel::Pending;
-            if exclusive && state.records().gate(instance) & record::GATE_EXCLUSIVE != 0 {
-                // Another task of the instance is on the stack: this one learns it when it runs again.
+            if entered || exclusive && state.records().gate(instance) & record::GATE_EXCLUSIVE != 0 {
                 state.make_ready(task);
-                return Ok(());
+                return Ok(false);
             }
             run_nested(store, task)
         }
+        Run::Active => match state.cancellable_thread(task).filter(|_| !entered) {
+            Some(thread) => {
+                state.tasks[task as usize].cancel = Cancel::Delivered;
+                let caller = state.current();
+                let fiber = state.cancel_thread(thread)?;
+                Ok(fiber.is_some_and(|fiber| state.drive(fiber, caller)))
+            }
+            None => Ok(false),
+        },
     }
 }
 
-/// Runs the callback of a waiting task from inside a built-in.
-fn run_nested(mut store: StoreContextMut<'_, State>, task: u32) -> Result<()> {
+impl State {
+    /// Asks the shim that has called to drive a stack, and to make `caller` the current task again.
+    fn drive(&mut self, fiber: u32, caller: Record) -> bool {
+        self.records().set(record::DRIVE, fiber);
+        self.records().set(record::CALLER, caller.0);
+        true
+    }
+}
+
+/// Runs the callback of a waiting task from inside a built-in, on a stack of its own if there are such.
+fn run_nested(mut store: StoreContextMut<'_, State>, task: u32) -> Result<bool> {
     let state = store.data_mut();
-    let Some((code, p1, p2)) = state.wake_event(task) else { return Ok(()) };
+    let Some(event) = state.wake_event(task) else { return Ok(false) };
+    if state.compiled.fibers {
+        let caller = state.current();
+        let fiber = state.hand_over_callback(task, event)?;
+        return Ok(state.drive(fiber, caller));
+    }
+    let (code, p1, p2) = event;
     state.activate(task);
     let slot = state.tasks[task as usize].callback.expect("only callback functions wait without a stack");
     let index = slot - state.layout().callback_slot(0);
@@ -719,22 +881,26 @@ fn run_nested(mut store: StoreContextMut<'_, State>, task: u32) -> Result<()> {
     let code = call::callback(store.as_context_mut(), callback, [code as u32, p1, p2])?;
     let state = store.data_mut();
     state.deactivate(task);
-    state.after_code(task, code)
+    state.after_code(task, code)?;
+    Ok(false)
 }
 
-/// What the pump runs next, given the code of what it ran; `None` when nothing is ready or the budget is used up.
-pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<Option<Job>> {
-    let state = store.data_mut();
-    if let Some(task) = state.running.take() {
-        state.deactivate(task);
-        state.after_code(task, code)?;
+/// What a worker runs next, given what it has run (`Record::NONE`: nothing); `None` when nothing is ready, the budget is used
+/// up, or another stack takes its place.
+pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: u32) -> Result<Option<(Record, Job)>> {
+    if record != Record::NONE {
+        store.data_mut().finish(record, code)?;
     }
     loop {
         let state = store.data_mut();
-        if state.budget == 0 {
+        let ready = match state.budget {
+            0 => None,
+            _ => state.ready.pop_front(),
+        };
+        let Some(ready) = ready else {
+            state.worker_rests();
             return Ok(None);
-        }
-        let Some(ready) = state.ready.pop_front() else { return Ok(None) };
+        };
         state.budget -= 1;
         match ready {
             Ready::Task(task) => match state.tasks.get(task as usize).map(|task| task.run) {
@@ -750,6 +916,12 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<O
                     return self::start(store, task, start).map(Some);
                 }
             }
+            Ready::Thread(thread) => {
+                let job = thread::resume(store.as_context_mut(), thread)?;
+                if job.is_some() || store.data_mut().records().get(record::SWITCH_TO) != 0 {
+                    return Ok(job);
+                }
+            }
             Ready::HostCall(call) => super::host_call::poll(store.as_context_mut(), call)?,
             Ready::HostEnd(stream) => super::stream::poll_source(store.as_context_mut(), stream)?,
         }
@@ -757,7 +929,7 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, code: u32) -> Result<O
 }
 
 /// Starts a call that may enter now.
-fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Result<Job> {
+fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Result<(Record, Job)> {
     ensure_record(&mut store)?;
     let state = store.data_mut();
     let params = std::mem::take(&mut state.tasks[task as usize].params);
@@ -767,6 +939,8 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
     let layout = state.layout();
     state.records().set_field(record, record::HOST, task + 1);
     state.records().set_field(record, record::INSTANCE, instance);
+    let async_type = if state.tasks[task as usize].async_type { record::FLAG_ASYNC } else { 0 };
+    state.records().set_field(record, record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
     state.activate(task);
     let job = match start {
         Start::Adapter(n) => {
@@ -791,8 +965,7 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
             layout.lift_job(n)
         }
     };
-    store.data_mut().running = Some(task);
-    Ok([0, 0, 0, job])
+    Ok((record, [0, 0, 0, job]))
 }
 
 /// Lowers the host's parameters into the scratch area.
@@ -835,7 +1008,7 @@ pub(crate) fn return_to_host(
         store.refresh_memory(memory.as_u32());
     }
     let state = store.data_mut();
-    let record = state.current();
+    let record = state.current_task();
     let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
     let caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
     let Caller::Host(mut caller) = caller else { bail!("`task.return` to the host by a task of a guest") };

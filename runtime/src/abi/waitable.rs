@@ -4,11 +4,13 @@
 //! one, linked through their slots, so that nothing is searched. The event's payload is made when it is delivered: several
 //! things that happen to one waitable before that are one event.
 
-use super::Result;
+use super::cx::Memories;
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot, Table};
+use super::thread::Wait;
+use super::{BLOCKED, Result};
 use std::collections::VecDeque;
-use wasmtime::bail;
+use wasmtime::{StoreContextMut, bail};
 
 /// An event as a guest gets it: code, index, payload.
 pub(crate) type Event = (EventCode, u32, u32);
@@ -20,9 +22,9 @@ pub(crate) struct WaitableSet {
     /// First and last waitable with a pending event, in order of arrival.
     head: u32,
     tail: u32,
-    /// Tasks that wait for an event and have not been told to look yet.
-    pub waiters: VecDeque<u32>,
-    /// Tasks that wait, told or not (`num_waiting`).
+    /// Tasks and threads that wait for an event and have not been told to look yet.
+    pub waiters: VecDeque<Ready>,
+    /// Tasks and threads that wait, told or not (`num_waiting`).
     pub waiting: u32,
 }
 
@@ -98,6 +100,9 @@ impl State {
         if !slot.is_waitable() {
             bail!("handle {waitable} is a {:?}, not a waitable", slot.kind);
         }
+        if slot.waiter != NONE {
+            bail!("waitable cannot join a waitable set while it is used synchronously");
+        }
         let joined = match set {
             0 => NONE,
             set => self.handles(instance).expect(set, Kind::Set, 0)?.object,
@@ -139,9 +144,25 @@ impl State {
         slot.event = event;
         slot.lazy = payload.is_none();
         slot.payload = payload.unwrap_or(0);
-        let set = slot.set;
+        let (set, waiter) = (slot.set, slot.waiter);
         if fresh && set != NONE {
             self.enqueue(set, instance, waitable);
+        }
+        if waiter != NONE {
+            self.ready.push_back(Ready::Thread(waiter));
+        }
+    }
+
+    /// Takes back an event that was not delivered.
+    pub(super) fn take_back(&mut self, instance: u32, waitable: u32) {
+        let handles = &mut self.instances[instance as usize].handles;
+        let slot = linked(handles, waitable);
+        if slot.event == EventCode::None {
+            return;
+        }
+        slot.event = EventCode::None;
+        if slot.set != NONE {
+            self.sets[slot.set as usize].unlink(handles, waitable);
         }
     }
 
@@ -149,8 +170,8 @@ impl State {
         let set = &mut self.sets[set as usize];
         set.append(&mut self.instances[instance as usize].handles, waitable);
         // One event wakes one waiter; it looks for itself whether the event is still there.
-        if let Some(task) = set.waiters.pop_front() {
-            self.ready.push_back(Ready::Task(task));
+        if let Some(waiter) = set.waiters.pop_front() {
+            self.ready.push_back(waiter);
         }
     }
 
@@ -171,12 +192,56 @@ impl State {
         (event, waitable, payload)
     }
 
-    /// `waitable-set.poll` without cancellation.
-    pub(crate) fn waitable_set_poll(&mut self, instance: u32, handle: u32) -> Result<Event> {
+    /// `waitable-set.poll`
+    pub(crate) fn waitable_set_poll(&mut self, instance: u32, handle: u32, cancellable: bool) -> Result<Event> {
         let set = self.handles(instance).expect(handle, Kind::Set, 0)?.object;
+        if self.deliver_pending_cancel(cancellable) {
+            return Ok((EventCode::TaskCancelled, 0, 0));
+        }
         match self.sets[set as usize].first() {
             Some((instance, waitable)) => Ok(self.deliver(instance, waitable)),
             None => Ok((EventCode::None, 0, 0)),
         }
     }
+}
+
+/// `waitable-set.wait`
+pub(crate) fn waitable_set_wait(
+    mut store: StoreContextMut<'_, State>,
+    instance: u32,
+    options: u32,
+    handle: u32,
+    at: u32,
+) -> Result<u32> {
+    let state = store.data_mut();
+    let cancellable = state.plan().options[options as usize].cancellable;
+    let event = state.waitable_set_poll(instance, handle, cancellable)?;
+    if event.0 != EventCode::None {
+        return store_event(store, options, at, event);
+    }
+    let set = state.handles(instance).expect(handle, Kind::Set, 0)?.object;
+    state.park("`waitable-set.wait` with no event pending", Wait::Set { set, options, at, cancellable })?;
+    Ok(BLOCKED)
+}
+
+/// `unpack_event`: two words to memory, the code as the result.
+pub(crate) fn store_event(
+    mut store: StoreContextMut<'_, State>,
+    options: u32,
+    at: u32,
+    (code, p1, p2): Event,
+) -> Result<u32> {
+    let memory = store.data().plan().options[options as usize].memory();
+    let Some(memory) = memory else { bail!("a waitable set built-in needs the `memory` option") };
+    if !at.is_multiple_of(4) {
+        bail!("pointer {at:#x} is not aligned to 4");
+    }
+    store.refresh_memory(memory.as_u32());
+    let bytes = store.data_mut().memory_mut(memory.as_u32());
+    let Some(target) = bytes.get_mut(at as usize..).and_then(|bytes| bytes.get_mut(..8)) else {
+        bail!("pointer {at:#x} is out of bounds of memory")
+    };
+    target[..4].copy_from_slice(&p1.to_le_bytes());
+    target[4..].copy_from_slice(&p2.to_le_bytes());
+    Ok(code as u32)
 }

@@ -321,6 +321,12 @@ impl Zone {
         self.0.store.try_borrow().ok().map(|store| store.data().census())
     }
 
+    /// Who waits for what, if tasks wait and only another call could change that: nothing is ready, and the host has neither
+    /// calls to finish nor ends of streams. `None` while a guest is in the middle of a slice.
+    pub fn deadlock(&self) -> Option<String> {
+        self.0.store.try_borrow().ok()?.data().deadlock()
+    }
+
     /// The host's own data of this zone.
     pub fn data<T: Any>(&self) -> Option<Rc<T>> {
         let store = self.0.store.try_borrow().ok()?;

@@ -39,6 +39,7 @@ const PRODUCERS: u64 = {
     hash = fingerprint(hash, include_bytes!("shims/mod.rs"));
     hash = fingerprint(hash, include_bytes!("shims/asm.rs"));
     hash = fingerprint(hash, include_bytes!("shims/record.rs"));
+    hash = fingerprint(hash, include_bytes!("shims/fibers.rs"));
     hash = fingerprint(hash, include_bytes!("plan.rs"));
     hash = fingerprint(hash, include_bytes!("compose.rs"));
     fingerprint(hash, include_bytes!("mod.rs"))
@@ -314,6 +315,7 @@ fn unwrap<'a>(bytes: &'a [u8], key: &Key) -> Result<&'a [u8]> {
 #[derive(serde::Serialize)]
 struct Head<'a> {
     plan: &'a Plan,
+    fibers: bool,
     positions: &'a [u32],
 }
 
@@ -321,6 +323,7 @@ struct Head<'a> {
 #[derive(serde::Deserialize)]
 struct OwnedHead {
     plan: Plan,
+    fibers: bool,
     positions: Vec<u32>,
 }
 
@@ -330,7 +333,7 @@ fn encode(parts: &Parts) -> Result<Vec<u8>> {
         content.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         content.extend_from_slice(bytes);
     };
-    section(&postcard::to_stdvec(&Head { plan: &parts.plan, positions: &parts.positions })?);
+    section(&postcard::to_stdvec(&Head { plan: &parts.plan, fibers: parts.fibers, positions: &parts.positions })?);
     for module in std::iter::once(&parts.shims).chain(&parts.code) {
         section(&module.serialize().map_err(|error| anyhow!("{error:#}"))?);
     }
@@ -346,7 +349,7 @@ fn decode(engine: &Engine, content: &[u8]) -> Result<Parts> {
     while !rest.is_empty() {
         code.push(module(engine, section(&mut rest)?)?);
     }
-    Ok(Parts { plan: head.plan, positions: head.positions, code, shims })
+    Ok(Parts { plan: head.plan, fibers: head.fibers, positions: head.positions, code, shims })
 }
 
 /// Takes the next section off `rest`.

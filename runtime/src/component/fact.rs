@@ -5,6 +5,8 @@
 use super::plan::{CoreType, Lower, Signature};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
+use wasm_encoder::Instruction;
+use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{Operator, Payload, TypeRef};
 use wasmtime_environ::component as environ;
 
@@ -80,6 +82,33 @@ impl<'a> FactModule<'a> {
         is_function.enumerate().filter(|(_, is)| *is).nth(function as usize).map(|(position, _)| position)
     }
 
+    /// The callers of async functions in adapters between two synchronous sides; `enter` is the function `enter-sync-call`.
+    pub(super) fn sync_callers(&self, enter: u32) -> Result<Vec<u32>> {
+        let mut callers = Vec::new();
+        for body in &self.bodies {
+            let mut constants = [0; 3];
+            for operator in body.get_operators_reader()? {
+                match operator? {
+                    Operator::I32Const { value } => constants = [constants[1], constants[2], value.cast_unsigned()],
+                    Operator::Call { function_index } if function_index == enter && constants[1] == 1 => {
+                        callers.push(constants[0]);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(callers)
+    }
+
+    /// The module with `may_block`, the global by that number, always set.
+    pub(super) fn always_may_block(wasm: &[u8], may_block: u32) -> Result<Vec<u8>> {
+        let mut module = wasm_encoder::Module::new();
+        AlwaysMayBlock { may_block }
+            .parse_core_module(&mut module, wasmparser::Parser::new(0), wasm)
+            .map_err(|error| anyhow::anyhow!("an adapter module cannot be rewritten: {error}"))?;
+        Ok(module.finish())
+    }
+
     pub(super) fn adapter_body(&self, name: &str) -> Result<AdapterBody> {
         let function = *self.exports.get(name).context("not exported")?;
         let position = function.checked_sub(self.imported).context("an import")?;
@@ -119,6 +148,23 @@ impl<'a> FactModule<'a> {
             start_call: calls[1],
             async_callee,
         })
+    }
+}
+
+/// Copies a module and leaves one of its globals alone.
+struct AlwaysMayBlock {
+    may_block: u32,
+}
+
+impl Reencode for AlwaysMayBlock {
+    type Error = std::convert::Infallible;
+
+    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, reencode::Error> {
+        match operator {
+            Operator::GlobalGet { global_index } if global_index == self.may_block => Ok(Instruction::I32Const(1)),
+            Operator::GlobalSet { global_index } if global_index == self.may_block => Ok(Instruction::Drop),
+            other => reencode::utils::instruction(self, other),
+        }
     }
 }
 

@@ -49,14 +49,28 @@ pub fn tick(engine: &Engine) -> std::io::Result<()> {
 
 /// An engine with our configuration. One per process: modules belong to the engine that made them.
 ///
+/// Where stacks cannot be switched (anywhere but on x86_64 Unix), guests that would block in the synchronous ABI trap.
+///
 /// # Errors
 /// When this machine or this build of the engine cannot do what `engine_config` asks for.
 pub fn engine() -> Result<Engine> {
-    Engine::new(&engine_config()).map_err(|error| anyhow!("{error:#}")).context("cannot create the WebAssembly engine")
+    let suspending = engine_config(core_features() | STACKS);
+    Engine::new(&suspending)
+        .or_else(|_| Engine::new(&engine_config(core_features())))
+        .map_err(|error| anyhow!("{error:#}"))
+        .context("cannot create the WebAssembly engine")
 }
 
+/// What the shims of components that may block need: tags are a part of exceptions, continuations are garbage collected types.
+/// Guests have none of it, because `translate` has validated them without.
+const STACKS: WasmFeatures =
+    WasmFeatures::STACK_SWITCHING.union(WasmFeatures::EXCEPTIONS).union(WasmFeatures::GC_TYPES);
+
+/// Bytes of a suspendable stack, touched only as far as it is used. Two share a page of page tables.
+const STACK_BYTES: usize = 1 << 20;
+
 /// How core modules are compiled and run.
-pub fn engine_config() -> Config {
+fn engine_config(features: WasmFeatures) -> Config {
     let mut config = Config::new();
     // A guest that spins is interrupted by epochs; without them it could hold its core.
     config.epoch_interruption(true);
@@ -64,14 +78,25 @@ pub fn engine_config() -> Config {
     config.memory_may_move(false);
     config.parallel_compilation(true).cranelift_opt_level(OptLevel::Speed);
     config.wasm_backtrace_max_frames(Some(BACKTRACE_FRAMES_MAX)).wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config.async_stack_size(STACK_BYTES);
     // Each feature is set, on or off: defaults depend on which cargo features somebody else in the build asks for.
-    config.wasm_features(core_features(), true).wasm_features(!core_features(), false);
+    config.wasm_features(features, true).wasm_features(!features, false);
     config
 }
 
-/// What guests' core modules may use: what the validator admits, less what belongs to components or needs what the engine is
-/// built without (the garbage collector, on which exceptions depend, and shared memories).
-pub fn core_features() -> WasmFeatures {
+/// Can modules of `engine` put stacks aside?
+fn can_suspend(engine: &Engine) -> bool {
+    let mut types = wasm_encoder::TypeSection::new();
+    types.ty().function([], []);
+    types.ty().cont(&wasm_encoder::ContType(0));
+    let mut module = wasm_encoder::Module::new();
+    module.section(&types);
+    Module::validate(engine, &module.finish()).is_ok()
+}
+
+/// What guests' core modules may use: what the validator admits, less what belongs to components, what the engine is built
+/// without (shared memories), and what does not go with suspended stacks (the garbage collector, on which exceptions depend).
+fn core_features() -> WasmFeatures {
     let core = WasmFeatures::WASM3
         & !(WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS);
     translate::features() & core
@@ -81,6 +106,8 @@ pub fn core_features() -> WasmFeatures {
 pub struct Compiled {
     /// What instantiation does, and with which types.
     pub plan: Plan,
+    /// Can its code be suspended? Only asked for if the plan says that it may block.
+    pub fibers: bool,
     /// The core modules, at the plan's positions. Equal modules share their code.
     pub modules: Vec<Module>,
     /// Per module: where the names of `Plan::module_exports` are, so that instantiation looks up no strings.
@@ -111,6 +138,8 @@ pub struct ShimExports {
     pub adapters: Vec<ModuleExport>,
     /// The reallocs as the host calls them, one per `Plan::reallocs`.
     pub reallocs: Vec<ModuleExport>,
+    /// Where the functions are that threads begin with; only with suspendable stacks.
+    pub threads: Option<ModuleExport>,
     /// `context.get`, by slot.
     pub context_get: [ModuleExport; 2],
     /// `context.set`, by slot.
@@ -118,7 +147,7 @@ pub struct ShimExports {
 }
 
 impl ShimExports {
-    fn resolve(plan: &Plan, module: &Module) -> Result<Self> {
+    fn resolve(plan: &Plan, fibers: bool, module: &Module) -> Result<Self> {
         let find = |name: &str| find_export(module, name);
         let each = |count: usize, name: fn(u32) -> String| {
             (0..count as u32).map(|n| find(&name(n))).collect::<Result<Vec<_>>>()
@@ -132,6 +161,7 @@ impl ShimExports {
             trampolines: each(plan.trampolines.len(), shims::export::trampoline)?,
             adapters: each(plan.adapters.len(), shims::export::adapter)?,
             reallocs: each(plan.reallocs as usize, shims::export::realloc)?,
+            threads: fibers.then(|| find(shims::export::THREADS)).transpose()?,
             context_get: [find(&shims::export::context(false, 0))?, find(&shims::export::context(false, 1))?],
             context_set: [find(&shims::export::context(true, 0))?, find(&shims::export::context(true, 1))?],
         })
@@ -202,6 +232,8 @@ pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
 /// What a compilation gives and the cache keeps.
 struct Parts {
     plan: Plan,
+    /// Were the shims generated with suspendable stacks?
+    fibers: bool,
     /// The different core modules.
     code: Vec<Module>,
     /// For each of the plan's modules its position in `code`.
@@ -212,14 +244,15 @@ struct Parts {
 impl Parts {
     fn compile(engine: &Engine, bytes: &[u8]) -> Result<Parts> {
         let translated = translate::translate(bytes)?;
-        let generated = shims::generate(&translated.plan)?;
+        let fibers = translated.plan.may_block() && can_suspend(engine);
+        let generated = shims::generate(&translated.plan, fibers)?;
         let (distinct, positions) = distinct(&translated.modules);
         let code = distinct
             .iter()
             .map(|wasm| compile_module(engine, wasm).context("cannot compile a core module"))
             .collect::<Result<_>>()?;
         let shims = compile_module(engine, &generated.wasm).context("the generated shims are not valid")?;
-        Ok(Parts { plan: translated.plan, code, positions, shims })
+        Ok(Parts { plan: translated.plan, fibers, code, positions, shims })
     }
 
     /// Finds the exports that instantiation needs.
@@ -227,7 +260,7 @@ impl Parts {
     /// # Errors
     /// When a module lacks an export that the plan names: plan and modules do not belong together.
     fn assemble(self) -> Result<Compiled> {
-        let Parts { plan, code, positions, shims } = self;
+        let Parts { plan, fibers, code, positions, shims } = self;
         let modules: Vec<Module> = positions
             .iter()
             .map(|position| code.get(*position as usize).cloned().context("a module is missing"))
@@ -244,9 +277,9 @@ impl Parts {
             .zip(&modules)
             .map(|(names, module)| names.iter().map(|name| find_export(module, name)).collect())
             .collect::<Result<_>>()?;
-        let shim_exports = ShimExports::resolve(&plan, &shims)?;
-        let shim_imports = shims::host_imports(&plan);
-        Ok(Compiled { plan, modules, module_exports, shims, shim_imports, shim_exports })
+        let shim_exports = ShimExports::resolve(&plan, fibers, &shims)?;
+        let shim_imports = shims::host_imports(&plan, fibers);
+        Ok(Compiled { plan, fibers, modules, module_exports, shims, shim_imports, shim_exports })
     }
 }
 

@@ -50,6 +50,41 @@ pub struct Plan {
     pub callbacks: u32,
     /// See `memories`.
     pub post_returns: u32,
+    /// See `memories`: tables of functions, for `thread.new-indirect`.
+    pub tables: u32,
+    /// Per component instance: has it a built-in or a call that may have to wait for something in the synchronous ABI?
+    pub blocking: Vec<bool>,
+}
+
+impl Plan {
+    /// Can any code of this component block? If not, none of it pays for stacks that can be put aside.
+    pub fn may_block(&self) -> bool {
+        self.blocking.contains(&true)
+    }
+
+    /// Does a component make threads of its own?
+    pub fn has_threads(&self) -> bool {
+        self.trampolines.iter().any(|trampoline| matches!(trampoline.builtin, Builtin::ThreadNewIndirect { .. }))
+    }
+
+    /// The instance that `builtin` may block.
+    pub fn blocks(&self, builtin: &Builtin) -> Option<u32> {
+        let is_sync = |options: u32| !self.options[options as usize].async_;
+        match *builtin {
+            Builtin::WaitableSetWait { instance, .. }
+            | Builtin::ThreadPause { instance, .. }
+            | Builtin::SubtaskCancel { instance, async_: false } => Some(instance),
+            Builtin::StreamRead { instance, options, .. }
+            | Builtin::StreamWrite { instance, options, .. }
+            | Builtin::FutureRead { instance, options, .. }
+            | Builtin::FutureWrite { instance, options, .. } => is_sync(options).then_some(instance),
+            Builtin::LowerImport { lowering, instance } => {
+                let lowering = &self.lowerings[lowering as usize];
+                (is_sync(lowering.options) && self.types[lowering.ty].async_).then_some(instance)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The core signature of a function that a shim forwards.
@@ -94,6 +129,8 @@ pub enum Step {
     Callback(u32, Def),
     /// Keep a `post-return`.
     PostReturn(u32, Def),
+    /// Keep a table.
+    Table(u32, Def),
     /// A resource type that the component defines, with its destructor.
     Resource(u32, Option<Def>),
     /// The functions of an adapter are there: give them to the shims.
@@ -296,11 +333,22 @@ pub enum Builtin {
     Trap,
     EnterSyncCall,
     ExitSyncCall,
-    ThreadYield {
-        instance: u32,
-    },
     ThreadIndex {
         instance: u32,
+    },
+    ThreadNewIndirect {
+        instance: u32,
+        table: u32,
+    },
+    ThreadResumeLater {
+        instance: u32,
+    },
+    /// `thread.{suspend,yield}`, `thread.{suspend,yield}-then-{resume,promote}`
+    ThreadPause {
+        instance: u32,
+        cancellable: bool,
+        pause: Pause,
+        then: Then,
     },
     /// Bound to a function that traps and names what is missing.
     Unsupported(String),
@@ -341,11 +389,33 @@ impl Builtin {
             | ErrorContextNew { instance, .. }
             | ErrorContextDebugMessage { instance, .. }
             | ErrorContextDrop { instance }
-            | ThreadYield { instance }
-            | ThreadIndex { instance } => Some(*instance),
+            | ThreadIndex { instance }
+            | ThreadNewIndirect { instance, .. }
+            | ThreadResumeLater { instance }
+            | ThreadPause { instance, .. } => Some(*instance),
             _ => None,
         }
     }
+}
+
+/// How a thread pauses itself.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// Until another thread resumes it.
+    Suspend,
+    /// Until the others have had their turn.
+    Yield,
+}
+
+/// Who runs after a thread has paused itself.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Whoever is next.
+    Anyone,
+    /// The named thread, which is suspended.
+    Resume,
+    /// The named thread if it is ready, else whoever is next.
+    Promote,
 }
 
 /// String transcoding between two memories; both sides are already checked for bounds and alignment by the adapter.

@@ -8,6 +8,7 @@ use super::fact::FactModule;
 use super::plan::*;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
+use std::iter::zip;
 use wasmparser::{Validator, WasmFeatures};
 use wasmtime_environ::component::{
     self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType,
@@ -29,6 +30,7 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::CM_ASYNC
         | WasmFeatures::CM_MORE_ASYNC_BUILTINS
         | WasmFeatures::CM_ASYNC_STACKFUL
+        | WasmFeatures::CM_THREADING
         | WasmFeatures::CM_ERROR_CONTEXT;
     // The core engine is built without its garbage collector, on which exceptions depend too, and without shared memories.
     features.remove(WasmFeatures::EXCEPTIONS | WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::THREADS);
@@ -72,6 +74,10 @@ struct Planner<'a> {
     steps: Vec<Step>,
     lifts: Vec<Lift>,
     exports: BTreeMap<String, u32>,
+    /// Instances that call an async function synchronously through an adapter that is plain core wasm.
+    sync_callers: Vec<u32>,
+    /// Adapter modules that are not used as they came.
+    rewritten: HashMap<StaticModuleIndex, Vec<u8>>,
 }
 
 impl<'a> Planner<'a> {
@@ -93,6 +99,8 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             lifts: Vec::new(),
             exports: BTreeMap::new(),
+            sync_callers: Vec::new(),
+            rewritten: HashMap::new(),
         })
     }
 
@@ -110,9 +118,13 @@ impl<'a> Planner<'a> {
                 Ok(Trampoline { signature, builtin })
             })
             .collect::<Result<Vec<_>>>()?;
-        let modules = self.modules.values().map(|module| module.wasm.to_vec()).collect();
+        let modules = self
+            .modules
+            .iter()
+            .map(|(index, module)| self.rewritten.remove(&index).unwrap_or_else(|| module.wasm.to_vec()))
+            .collect();
         let component = self.component;
-        let plan = Plan {
+        let mut plan = Plan {
             imports: component.imports.iter().map(|(_, import)| Import { name: self.import_name(import) }).collect(),
             lowerings: self.lowerings(),
             imported_resources: component
@@ -139,7 +151,16 @@ impl<'a> Planner<'a> {
             lifts: self.lifts,
             exports: self.exports,
             return_signatures: self.return_signatures,
+            tables: component.num_runtime_tables,
+            blocking: vec![false; component.num_runtime_component_instances as usize],
         };
+        let mut blocking = self.sync_callers;
+        blocking.extend(plan.trampolines.iter().filter_map(|trampoline| plan.blocks(&trampoline.builtin)));
+        let waits = |adapter: &&Adapter| adapter.async_type && !matches!(adapter.lower, Lower::Async { .. });
+        blocking.extend(plan.adapters.iter().filter(waits).map(|adapter| adapter.caller));
+        for instance in blocking {
+            plan.blocking[instance as usize] = true;
+        }
         Ok(Translated { plan, modules })
     }
 
@@ -184,7 +205,11 @@ impl<'a> Planner<'a> {
                 let def = self.def(&e.def)?;
                 self.steps.push(Step::PostReturn(e.index.as_u32(), def));
             }
-            GlobalInitializer::ExtractTable(_) => {} // only for thread.new-indirect, which traps
+            GlobalInitializer::ExtractTable(e) => {
+                let export = e.export.clone().map_index(EntityIndex::Table);
+                let def = self.export(&export)?;
+                self.steps.push(Step::Table(e.index.as_u32(), def));
+            }
             GlobalInitializer::Resource(r) => {
                 let dtor = r.dtor.as_ref().map(|def| self.def(def)).transpose()?;
                 self.steps.push(Step::Resource(r.index.as_u32(), dtor));
@@ -196,6 +221,7 @@ impl<'a> Planner<'a> {
     /// Finds the async adapters of a FACT module, and reads from their bodies what `wasmtime-environ` does not tell otherwise.
     fn adapters_of(&mut self, module: StaticModuleIndex, args: &[CoreDef]) -> Result<Vec<(u32, String)>> {
         let fact = FactModule::parse(self.modules[module].wasm)?;
+        self.sync_calls_of(module, args, &fact)?;
         let mut found = Vec::new();
         for name in fact.exports.keys().filter_map(|name| name.strip_prefix("[async-start]")) {
             let body = fact.adapter_body(name).with_context(|| format!("adapter {name} has an unknown shape"))?;
@@ -254,6 +280,30 @@ impl<'a> Planner<'a> {
             found.push((position, name.to_string()));
         }
         Ok(found)
+    }
+
+    /// Finds who calls async functions synchronously, and takes out of such calls the question whether the caller may block:
+    /// the host asks it when there is something to wait for (CanonicalABI.md, `canon lift`: a synchronous task may block as
+    /// long as other threads of its instance can go on).
+    fn sync_calls_of(&mut self, module: StaticModuleIndex, args: &[CoreDef], fact: &FactModule<'_>) -> Result<()> {
+        let kinds: Vec<EntityType> = self.modules[module].module.imports().map(|(_, _, ty)| ty).collect();
+        let position = |wanted: fn(&EntityType) -> bool, is: &dyn Fn(&CoreDef) -> bool| {
+            let mut of_kind = zip(&kinds, args).filter(|(kind, _)| wanted(kind));
+            of_kind.position(|(_, def)| is(def)).map(|position| position as u32)
+        };
+        let enter = position(
+            |kind| matches!(kind, EntityType::Function(_)),
+            &|def| matches!(def, CoreDef::Trampoline(n) if matches!(self.trampolines[*n], EnvironTrampoline::EnterSyncCall)),
+        );
+        if let Some(enter) = enter {
+            self.sync_callers.extend(fact.sync_callers(enter)?);
+        }
+        let may_block =
+            position(|kind| matches!(kind, EntityType::Global(_)), &|def| matches!(def, CoreDef::TaskMayBlock));
+        if let Some(may_block) = may_block {
+            self.rewritten.insert(module, FactModule::always_may_block(self.modules[module].wasm, may_block)?);
+        }
+        Ok(())
     }
 
     /// Validation asks for a memory only where results need one; where they do not, it does not take part in the comparison.
@@ -493,11 +543,31 @@ impl<'a> Planner<'a> {
             T::Trap => Builtin::Trap,
             T::EnterSyncCall => Builtin::EnterSyncCall,
             T::ExitSyncCall => Builtin::ExitSyncCall,
-            T::ThreadYield { instance, .. } => Builtin::ThreadYield { instance: instance.as_u32() },
             T::ThreadIndex { instance } => Builtin::ThreadIndex { instance: instance.as_u32() },
-            other => Builtin::Unsupported(other.symbol_name()),
+            T::ThreadNewIndirect { instance, start_func_table_idx, .. } => {
+                Builtin::ThreadNewIndirect { instance: instance.as_u32(), table: start_func_table_idx.as_u32() }
+            }
+            T::ThreadResumeLater { instance } => Builtin::ThreadResumeLater { instance: instance.as_u32() },
+            T::ThreadSuspend { instance, cancellable } => pause(instance, cancellable, Pause::Suspend, Then::Anyone),
+            T::ThreadYield { instance, cancellable } => pause(instance, cancellable, Pause::Yield, Then::Anyone),
+            T::ThreadSuspendThenResume { instance, cancellable } => {
+                pause(instance, cancellable, Pause::Suspend, Then::Resume)
+            }
+            T::ThreadYieldThenResume { instance, cancellable } => {
+                pause(instance, cancellable, Pause::Yield, Then::Resume)
+            }
+            T::ThreadSuspendThenPromote { instance, cancellable } => {
+                pause(instance, cancellable, Pause::Suspend, Then::Promote)
+            }
+            T::ThreadYieldThenPromote { instance, cancellable } => {
+                pause(instance, cancellable, Pause::Yield, Then::Promote)
+            }
         }
     }
+}
+
+fn pause(instance: &environ::RuntimeComponentInstanceIndex, cancellable: &bool, pause: Pause, then: Then) -> Builtin {
+    Builtin::ThreadPause { instance: instance.as_u32(), cancellable: *cancellable, pause, then }
 }
 
 type ExportMap =

@@ -1,6 +1,6 @@
 //! Rules that a guest can break: each is a trap with a message, and the zone is dead after it.
 
-use super::{link, trapped};
+use super::{call, link, trapped, zone};
 use crate::host::linker::Linker;
 
 /// A component whose export `run` runs `body`; `imports` declares the built-ins that it uses.
@@ -76,16 +76,12 @@ fn broken_rules_trap_with_their_reason() {
             "concurrent operations",
         ),
         (
-            format!(r#"{new} {drop} (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))"#),
+            format!(
+                r#"{new} {drop} (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))"#
+            ),
             format!(r#"{new_import} {drop_import} (import "" "read" (func $read (param i32 i32 i32) (result i32)))"#),
             "(drop (call $new)) (drop (call $read (i32.const 1) (i32.const 0) (i32.const 8))) (call $drop (i32.const 1)) (i32.const 0)",
             "while an operation is in progress",
-        ),
-        (
-            format!(r#"{new} (core func $read (canon stream.read $s (memory (core memory $memory "memory"))))"#),
-            format!(r#"{new_import} (import "" "read" (func $read (param i32 i32 i32) (result i32)))"#),
-            "(drop (call $new)) (drop (call $read (i32.const 1) (i32.const 0) (i32.const 8))) (i32.const 0)",
-            "a synchronous `stream.read` would have to block",
         ),
         (
             "(core func $new (canon future.new $f)) (core func $drop (canon future.drop-writable $f))".into(),
@@ -94,12 +90,11 @@ fn broken_rules_trap_with_their_reason() {
             "without first writing",
         ),
         (
-            "(core func $new (canon waitable-set.new)) (core func $wait (canon waitable-set.wait (memory (core memory $memory \"memory\"))))".into(),
-            r#"(import "" "new" (func $new (result i32))) (import "" "wait" (func $wait (param i32 i32) (result i32)))"#.into(),
-            "(call $wait (call $new) (i32.const 0))",
-            "`waitable-set.wait` with no event pending would have to block",
+            "(core func $dec (canon backpressure.dec))".into(),
+            r#"(import "" "dec" (func $dec))"#.into(),
+            "(call $dec) (i32.const 0)",
+            "underflow",
         ),
-        ("(core func $dec (canon backpressure.dec))".into(), r#"(import "" "dec" (func $dec))"#.into(), "(call $dec) (i32.const 0)", "underflow"),
         (
             "(core func $cancel (canon task.cancel))".into(),
             r#"(import "" "cancel" (func $cancel))"#.into(),
@@ -126,4 +121,27 @@ fn a_guest_that_leaks_handles_without_end_traps() {
     let text = guest("(core func $new (canon stream.new $s))", r#"(import "" "new" (func $new (result i64)))"#, body);
     let component = link(&text, &Linker::new());
     assert!(trapped(&component, "run", ()).contains("handle table full"));
+}
+
+#[test]
+fn a_task_that_waits_for_nobody_is_a_deadlock_that_says_what_it_waits_for() {
+    let stream = r#"(core func $new (canon stream.new $s)) (core func $wait (canon stream.read $s (memory (core memory $memory "memory"))))"#;
+    let set = r#"(core func $new (canon waitable-set.new)) (core func $wait (canon waitable-set.wait (memory (core memory $memory "memory"))))"#;
+    let cases = [
+        (stream, "(result i64)", "(i32.const 1) (i32.const 0) (i32.const 8)", "handle 1"),
+        (set, "(result i32)", "(i32.const 1) (i32.const 0)", "a waitable set"),
+    ];
+    for (builtins, result, arguments, expected) in cases {
+        let params = "i32 ".repeat(arguments.matches("const").count());
+        let imports = format!(
+            r#"(import "" "new" (func $new {result})) (import "" "wait" (func $wait (param {params}) (result i32)))"#
+        );
+        let body = format!("(drop (call $new)) (drop (call $wait {arguments})) (i32.const 0)");
+        let component = link(&guest(builtins, &imports, &body), &Linker::new());
+        let zone = zone(&component);
+        assert_eq!(zone.deadlock(), None, "nothing runs yet");
+        assert!(call::<(), ()>(&component, &zone, "run", ()).is_none(), "the call waits");
+        let report = zone.deadlock().expect("nobody can wake it");
+        assert!(report.contains(expected), "{report}");
+    }
 }

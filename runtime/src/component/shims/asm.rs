@@ -93,6 +93,10 @@ impl Asm {
     pub(super) fn store(&mut self, offset: u32) -> &mut Self {
         self.op(Instruction::I32Store(memarg(offset, 2)))
     }
+    /// `[] -> []`: a word at a fixed address.
+    pub(super) fn store_at(&mut self, address: u32, value: u32) -> &mut Self {
+        self.const_(0).const_(value).store(address)
+    }
     pub(super) fn store_const(&mut self, base: u32, offset: u32, value: u32) -> &mut Self {
         self.get(base).const_(value).store(offset)
     }

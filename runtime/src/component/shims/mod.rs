@@ -6,11 +6,13 @@
 //! Knows the plan, nothing of how the host implements its imports.
 
 mod asm;
+mod fibers;
 pub mod record;
 
 use super::plan::{Adapter, Builtin, CoreType, Lift, LiftKind, Lower, Plan, Signature};
 use anyhow::{Result, ensure};
 use asm::{Asm, memarg, val};
+use fibers::Fibers;
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
     FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module, RefType,
@@ -75,8 +77,12 @@ impl Layout {
     pub fn adapter_job(&self, adapter: u32) -> u32 {
         self.lift_job(self.lifts) + adapter
     }
-    fn size(&self) -> u32 {
+    /// The job that starts a thread: `(slot in the table of threads, its argument)`.
+    pub fn thread_job(&self) -> u32 {
         self.adapter_job(self.adapters)
+    }
+    fn size(&self) -> u32 {
+        self.thread_job() + 1
     }
 }
 
@@ -85,21 +91,37 @@ impl Layout {
 pub enum HostImport {
     /// The slow or only implementation of trampoline `n`.
     Trampoline(u32),
-    /// A call through adapter `n` cannot go ahead at once: `(params) -> i32`, -1 to go on, else the status for the caller.
+    /// A call through adapter `n` cannot go ahead at once: `(params) -> i32`, -1 to go on, `BLOCKED` to wait for the result,
+    /// else the status for the caller.
     Admit(u32),
-    /// The callee of adapter `n` has not finished: `(record, code) -> status`.
+    /// The callee of adapter `n` has not finished: `(record, code) -> status`, `BLOCKED` to wait for the result. The code is
+    /// `PARKED` if the callee's own stack was put aside.
     Promote(u32),
     /// The task that the host knows has resolved: `(record)`.
     Resolved,
+    /// A sync callee that the host knows has ended: `(record)`.
+    Exited,
     /// `task.return` is not allowed now: `(record, signature)`, traps.
     ReturnTrap,
-    /// What to run next, given the code of what ran: `(code) -> (a, b, c, job)`.
+    /// What to run next, given what ran: `(record, code) -> (record, a, b, c, job)`; record 0 if nothing did.
     Next,
+    /// What ran on somebody's stack has ended: `(record, code)`.
+    Finished,
+    /// A stack for the pump: `() -> slot`, -1 if there is nothing to do.
+    Worker,
+    /// A stack for a callee: `() -> slot`.
+    NewFiber,
+    /// A stack is idle: `(slot)`.
+    Idle,
+    /// The running thread has to wait: `() -> slot`, a stack to drive meanwhile, `GO_ON` or `SUSPEND`.
+    Block,
+    /// What `subtask.cancel` has started has run: `(handle) -> state`; by its trampoline.
+    CancelDone(u32),
     /// No free record: `()`.
     Grow,
     /// An instance with waiting calls has become free: `(instance)`.
     Opened,
-    /// A sync call of an async function would have to wait for the instance: `(instance)`, traps.
+    /// A sync call of an async function has to wait for the instance: `(instance)`; traps if it cannot.
     MayNotEnter,
     /// The instance may not be left: `(instance)`, traps.
     MayNotLeave,
@@ -117,6 +139,7 @@ impl HostImport {
             HostImport::Admit(n) => format!("admit{n}"),
             HostImport::Promote(n) => format!("promote{n}"),
             HostImport::SyncReturn(n) => format!("sync-return{n}"),
+            HostImport::CancelDone(n) => format!("cancel-done{n}"),
             other => format!("{other:?}"),
         }
     }
@@ -128,10 +151,14 @@ impl HostImport {
             HostImport::Trampoline(n) => return plan.trampolines[*n as usize].signature.clone(),
             HostImport::Admit(n) => (plan.adapters[*n as usize].signature.params.clone(), vec![I32]),
             HostImport::Promote(_) => (vec![I32, I32], vec![I32]),
-            HostImport::Next => (vec![I32], vec![I32; 4]),
-            HostImport::ReturnTrap => (vec![I32, I32], vec![]),
+            HostImport::Next => (vec![I32, I32], vec![I32; 5]),
+            HostImport::ReturnTrap | HostImport::Finished => (vec![I32, I32], vec![]),
+            HostImport::Worker | HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
+            HostImport::CancelDone(_) => (vec![I32], vec![I32]),
             HostImport::Grow | HostImport::SyncReturn(_) => (vec![], vec![]),
             HostImport::Resolved
+            | HostImport::Exited
+            | HostImport::Idle
             | HostImport::Opened
             | HostImport::MayNotEnter
             | HostImport::MayNotLeave
@@ -157,6 +184,8 @@ pub mod export {
     pub const TABLE: &str = "functions";
     /// The flag whether the current task may block.
     pub const MAY_BLOCK: &str = "may-block";
+    /// The table of functions that threads begin with.
+    pub const THREADS: &str = "threads";
     /// The loop that runs jobs until there are none.
     pub const PUMP: &str = "pump";
     /// The `may_leave` flag of an instance.
@@ -182,9 +211,10 @@ pub mod export {
 }
 
 /// The host imports that `plan`'s shims need.
-pub fn host_imports(plan: &Plan) -> Vec<HostImport> {
+pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
     let mut imports = vec![
         HostImport::Resolved,
+        HostImport::Exited,
         HostImport::ReturnTrap,
         HostImport::Next,
         HostImport::Grow,
@@ -193,8 +223,20 @@ pub fn host_imports(plan: &Plan) -> Vec<HostImport> {
         HostImport::MayNotLeave,
         HostImport::BorrowsRemain,
     ];
+    if fibers {
+        imports.extend([
+            HostImport::Finished,
+            HostImport::Worker,
+            HostImport::NewFiber,
+            HostImport::Idle,
+            HostImport::Block,
+        ]);
+    }
     for (n, trampoline) in plan.trampolines.iter().enumerate() {
         match trampoline.builtin {
+            Builtin::SubtaskCancel { .. } if fibers => {
+                imports.extend([HostImport::Trampoline(n as u32), HostImport::CancelDone(n as u32)]);
+            }
             Builtin::Replaced | Builtin::EnterSyncCall | Builtin::ExitSyncCall => {}
             _ => imports.push(HostImport::Trampoline(n as u32)),
         }
@@ -210,10 +252,10 @@ pub fn host_imports(plan: &Plan) -> Vec<HostImport> {
     imports
 }
 
-/// Generates the shim module of `plan`.
-pub fn generate(plan: &Plan) -> Result<Shims> {
+/// Generates the shim module of `plan`; with `fibers`, so that code that has to wait is put aside with its stack.
+pub fn generate(plan: &Plan, fibers: bool) -> Result<Shims> {
     ensure!(plan.instances < 4096, "{} component instances; 4095 at most", plan.instances);
-    let mut module = ShimModule::new(plan);
+    let mut module = ShimModule::new(plan, fibers);
     for n in 0..plan.adapters.len() as u32 {
         module.adapter(n);
     }
@@ -229,15 +271,19 @@ pub fn generate(plan: &Plan) -> Result<Shims> {
     module.pump();
     let mut jobs: Vec<u32> = (0..plan.lifts.len() as u32).map(|n| module.lift_job(n)).collect();
     jobs.extend((0..plan.adapters.len() as u32).map(|n| module.adapter_job(n)));
+    jobs.push(module.thread_job());
     Ok(module.finish(&jobs))
 }
 
 /// Collects sections; functions are numbered imports first.
 struct ShimModule<'a> {
     plan: &'a Plan,
+    /// The functions that drive stacks and put them aside, if there are any.
+    fibers: Option<Fibers>,
     layout: Layout,
     types: TypeSection,
-    known_types: Vec<Signature>,
+    /// By index; `None` is a type that is no function's.
+    known_types: Vec<Option<Signature>>,
     import_section: ImportSection,
     imports: Vec<HostImport>,
     functions: FunctionSection,
@@ -253,14 +299,15 @@ fn may_leave_global(instance: u32) -> u32 {
 }
 
 impl<'a> ShimModule<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a Plan, fibers: bool) -> Self {
         let mut module = ShimModule {
             plan,
+            fibers: None,
             layout: Layout::of(plan),
             types: TypeSection::new(),
             known_types: Vec::new(),
             import_section: ImportSection::new(),
-            imports: host_imports(plan),
+            imports: host_imports(plan, fibers),
             functions: FunctionSection::new(),
             exports: ExportSection::new(),
             code: CodeSection::new(),
@@ -270,15 +317,18 @@ impl<'a> ShimModule<'a> {
             let ty = module.ty(&import.signature(plan));
             module.import_section.import("host", &import.name(), EntityType::Function(ty));
         }
+        if fibers {
+            module.fibers = Some(module.define_fibers());
+        }
         module
     }
 
     fn ty(&mut self, signature: &Signature) -> u32 {
-        if let Some(known) = self.known_types.iter().position(|ty| ty == signature) {
+        if let Some(known) = self.known_types.iter().position(|ty| ty.as_ref() == Some(signature)) {
             return known as u32;
         }
         self.types.ty().function(signature.params.iter().map(val), signature.results.iter().map(val));
-        self.known_types.push(signature.clone());
+        self.known_types.push(Some(signature.clone()));
         self.known_types.len() as u32 - 1
     }
 
@@ -302,29 +352,27 @@ impl<'a> ShimModule<'a> {
     fn adapter(&mut self, n: u32) {
         let adapter = &self.plan.adapters[n as usize];
         let mut asm = Asm::new(adapter.signature.params.len() as u32);
-        let (task, parent, code, block) =
-            (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
+        let (task, parent, code) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
         self.trap_unless_may_leave(&mut asm, adapter.caller);
         self.admit(&mut asm, n, code);
         self.push_task(&mut asm, n, task, parent);
-        asm.global_get(MAY_BLOCK).set(block);
-        self.run_callee(&mut asm, n, task, code, |asm| asm.params());
-        asm.get(block).global_set(MAY_BLOCK);
-        match adapter.lift {
-            LiftKind::Sync { .. } => {
-                self.release(&mut asm, adapter);
-                asm.free(task);
-            }
-            LiftKind::Callback(_) | LiftKind::Stackful => {
-                asm.set_current_to(parent);
-                self.release(&mut asm, adapter);
-                self.promote_or_free(&mut asm, n, task, code);
-            }
+        match self.own_stack(adapter) {
+            true => self.run_on_own_stack(&mut asm, n, task, code),
+            false => self.run_callee(&mut asm, n, task, code, |asm| asm.params()),
         }
+        asm.set_current_to(parent);
+        self.release(&mut asm, adapter, code);
+        self.promote_or_free(&mut asm, n, task, code);
         asm.adapter_result(adapter, task);
         let signature = adapter.signature.clone();
         let function = self.define(&signature, asm);
         self.export_function(&export::adapter(n), function);
+    }
+
+    /// Must the callee have a stack of its own, so that the caller can go on when it blocks? A function of sync type blocks its
+    /// caller as well.
+    fn own_stack(&self, adapter: &Adapter) -> bool {
+        self.fibers.is_some() && adapter.async_type && self.plan.blocking[adapter.callee as usize]
     }
 
     fn trap_unless_may_leave(&self, asm: &mut Asm, instance: u32) {
@@ -342,11 +390,28 @@ impl<'a> ShimModule<'a> {
         asm.if_();
         asm.params().call(self.host(HostImport::Admit(n))).tee(status).const_signed(-1).op(Instruction::I32Ne).if_();
         match adapter.lower {
-            Lower::Async { .. } => asm.get(status).op(Instruction::Return),
-            // The host traps instead: a sync-lowered call cannot wait here.
-            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => asm.op(Instruction::Unreachable),
-        };
+            Lower::Async { .. } => {
+                asm.get(status).op(Instruction::Return);
+            }
+            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => self.wait_for_result(asm, adapter),
+        }
         asm.end().end();
+    }
+
+    /// A sync-lowered call waits for its result, and returns it.
+    fn wait_for_result(&self, asm: &mut Asm, adapter: &Adapter) {
+        match &self.fibers {
+            Some(fibers) => {
+                asm.call(fibers.block)
+                    .op(Instruction::Drop)
+                    .load_scratch(&adapter.signature.results)
+                    .op(Instruction::Return);
+            }
+            // The host has trapped instead.
+            None => {
+                asm.op(Instruction::Unreachable);
+            }
+        }
     }
 
     fn push_task(&self, asm: &mut Asm, n: u32, task: u32, parent: u32) {
@@ -363,18 +428,27 @@ impl<'a> ShimModule<'a> {
             asm.get(task).get(adapter.signature.params.len() as u32 - 1).store(record::RETPTR);
         }
         asm.store64(task, record::RETURN_SLOT, self.layout.return_slot(n), mode);
+        let flags = if adapter.async_type { record::FLAG_ASYNC } else { 0 };
+        let flags = flags | if self.own_stack(adapter) { record::FLAG_BASE } else { 0 };
         asm.get(task).get(parent).store(record::PARENT);
-        asm.store_const(task, record::NEXT, 0);
+        asm.store_const(task, record::FLAGS, flags);
+        self.clear_record(asm, task);
+        asm.set_current_to(task);
+    }
+
+    /// What a new task begins with.
+    fn clear_record(&self, asm: &mut Asm, task: u32) {
         asm.store64(task, record::CONTEXT, 0, 0);
         asm.store64(task, record::BORROWS, 0, 0);
-        asm.set_current_to(task);
+        if self.fibers.is_some() {
+            asm.store64(task, record::THREAD, 0, 0);
+        }
     }
 
     /// `start`, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
     fn run_callee(&mut self, asm: &mut Asm, n: u32, task: u32, code: u32, arguments: impl Fn(&mut Asm) -> &mut Asm) {
         let adapter = self.plan.adapters[n as usize].clone();
         let (start_ty, callee_ty) = (self.ty(&adapter.start), self.ty(&adapter.callee_signature));
-        asm.const_(u32::from(adapter.async_type)).global_set(MAY_BLOCK);
         arguments(asm);
         // `start` takes the parameters without the return pointer.
         if adapter.start.params.len() < adapter.signature.params.len() {
@@ -389,7 +463,10 @@ impl<'a> ShimModule<'a> {
             LiftKind::Stackful => {
                 asm.const_(0).set(code);
             }
-            LiftKind::Sync { post_return } => self.sync_return(asm, n, task, post_return),
+            LiftKind::Sync { post_return } => {
+                self.sync_return(asm, n, task, post_return);
+                asm.const_(0).set(code);
+            }
         }
     }
 
@@ -437,9 +514,18 @@ impl<'a> ShimModule<'a> {
     }
 
     /// The callee's activation is over: let others enter.
-    fn release(&self, asm: &mut Asm, adapter: &Adapter) {
-        if exclusive(adapter) {
-            self.release_gate(asm, |asm| asm.const_(record::gate(adapter.callee)), |asm| asm.const_(adapter.callee));
+    fn release(&self, asm: &mut Asm, adapter: &Adapter, code: u32) {
+        if !exclusive(adapter) {
+            return;
+        }
+        // A stack that was put aside keeps the exclusivity.
+        let own_stack = self.own_stack(adapter);
+        if own_stack {
+            asm.get(code).const_signed(PARKED).op(Instruction::I32Ne).if_();
+        }
+        self.release_gate(asm, |asm| asm.const_(record::gate(adapter.callee)), |asm| asm.const_(adapter.callee));
+        if own_stack {
+            asm.end();
         }
     }
 
@@ -452,18 +538,27 @@ impl<'a> ShimModule<'a> {
         let rest = asm.local(ValType::I32);
         gate(asm);
         gate(asm).load(0).const_(!record::GATE_EXCLUSIVE).op(Instruction::I32And).tee(rest).store(0);
-        asm.get(rest).const_(record::GATE_WAITERS).op(Instruction::I32Eq).if_();
+        asm.get(rest).if_();
         instance(asm).call(self.host(HostImport::Opened)).end();
     }
 
     /// A task that has exited and returned is over; any other becomes the host's.
     fn promote_or_free(&self, asm: &mut Asm, n: u32, task: u32, code: u32) {
-        let is_async = matches!(self.plan.adapters[n as usize].lower, Lower::Async { .. });
+        let adapter = &self.plan.adapters[n as usize];
         asm.get(task).load(record::RESOLVED).const_(1).op(Instruction::I32Xor);
         asm.get(code).op(Instruction::I32Or);
         asm.get(task).load(record::HOST).op(Instruction::I32Or).if_();
         asm.get(task).get(code).call(self.host(HostImport::Promote(n)));
-        asm.op(if is_async { Instruction::Return } else { Instruction::Drop });
+        match adapter.lower {
+            Lower::Async { .. } => {
+                asm.op(Instruction::Return);
+            }
+            Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
+                asm.const_signed(MUST_WAIT).op(Instruction::I32Eq).if_();
+                self.wait_for_result(asm, adapter);
+                asm.end();
+            }
+        }
         asm.op(Instruction::Else).free(task).end();
     }
 
@@ -489,10 +584,14 @@ impl<'a> ShimModule<'a> {
 
     /// A built-in that the host implements, behind the check that its instance may be left.
     fn guarded(&mut self, n: u32, instance: u32) -> u32 {
-        let signature = self.plan.trampolines[n as usize].signature.clone();
+        let trampoline = &self.plan.trampolines[n as usize];
+        let signature = trampoline.signature.clone();
         let mut asm = Asm::new(signature.params.len() as u32);
         self.trap_unless_may_leave(&mut asm, instance);
         asm.params().call(self.host(HostImport::Trampoline(n)));
+        if let Some(fibers) = self.fibers {
+            self.after_builtin(&mut asm, n, fibers);
+        }
         self.define(&signature, asm)
     }
 
@@ -502,24 +601,31 @@ impl<'a> ShimModule<'a> {
         let mut asm = Asm::new(ty.params.len() as u32);
         let task = asm.local(ValType::I32);
         self.trap_unless_may_leave(&mut asm, instance);
-        asm.load_at(record::CURRENT)
-            .tee(task)
-            .load(record::RETURN_SIGNATURE)
-            .const_(signature + 1)
-            .op(Instruction::I32Xor);
+        self.load_task(&mut asm, task);
+        asm.get(task).load(record::RETURN_SIGNATURE).const_(signature + 1).op(Instruction::I32Xor);
         asm.get(task).load(record::RESOLVED).op(Instruction::I32Or);
         asm.get(task).load(record::BORROWS).op(Instruction::I32Or).if_();
         asm.get(task).const_(signature).call(self.host(HostImport::ReturnTrap)).op(Instruction::Unreachable).end();
         asm.store_const(task, record::RESOLVED, 1);
         asm.get(task).load(record::MODE).const_(record::MODE_HOST).op(Instruction::I32Eq).if_();
         asm.params().call(self.host(HostImport::Trampoline(n))).op(Instruction::Return).end();
+        let current = asm.local(ValType::I32);
+        asm.load_at(record::CURRENT).set(current);
         asm.set_current(|asm| {
             asm.get(task).load(record::PARENT);
         });
         self.return_by_mode(&mut asm, &ty, task);
-        asm.set_current_to(task);
+        asm.set_current_to(current);
         self.tell_resolved(&mut asm, task);
         self.define(&ty, asm)
+    }
+
+    /// Sets `task` to the record of the current task, which is not that of the current thread if a guest made it.
+    fn load_task(&self, asm: &mut Asm, task: u32) {
+        asm.load_at(record::CURRENT).set(task);
+        if self.plan.has_threads() {
+            asm.get(task).load(record::TASK).if_().get(task).load(record::TASK).set(task).end();
+        }
     }
 
     fn return_by_mode(&mut self, asm: &mut Asm, ty: &Signature, task: u32) {
@@ -563,22 +669,27 @@ impl<'a> ShimModule<'a> {
         };
         asm.get(is_async).if_();
         gate(&mut asm);
-        asm.load(record::INSTANCES)
-            .if_()
-            .get(callee)
-            .call(self.host(HostImport::MayNotEnter))
-            .op(Instruction::Unreachable)
-            .end();
+        asm.load(record::INSTANCES).const_(!record::GATE_HELD).op(Instruction::I32And).if_();
+        asm.get(callee).call(self.host(HostImport::MayNotEnter));
+        match self.fibers {
+            // Whoever lets it in closes the gate behind it.
+            Some(fibers) => asm.call(fibers.block).op(Instruction::Drop),
+            None => asm.op(Instruction::Unreachable),
+        };
+        asm.op(Instruction::Else);
         gate(&mut asm);
-        asm.const_(record::GATE_EXCLUSIVE).store(record::INSTANCES).end();
+        gate(&mut asm);
+        asm.load(record::INSTANCES).const_(record::GATE_EXCLUSIVE).op(Instruction::I32Or).store(record::INSTANCES);
+        asm.end().end();
         asm.load_at(record::FREE).op(Instruction::I32Eqz).if_().call(self.host(HostImport::Grow)).end();
         asm.take_record(task);
         asm.get(task).get(callee).store(record::INSTANCE);
         asm.store_const(task, record::RETURN_SIGNATURE, 0);
         asm.get(task).load_at(record::CURRENT).store(record::PARENT);
-        asm.get(task).get(is_async).store(record::NEXT);
-        asm.store64(task, record::CONTEXT, 0, 0);
-        asm.store64(task, record::BORROWS, 0, 0);
+        // The flag of an async type is 1 as well.
+        asm.get(task).get(is_async).store(record::FLAGS);
+        asm.store_const(task, record::RESOLVED, 0);
+        self.clear_record(&mut asm, task);
         asm.set_current_to(task);
         self.define(&signature, asm)
     }
@@ -588,7 +699,7 @@ impl<'a> ShimModule<'a> {
         let task = asm.local(ValType::I32);
         asm.load_at(record::CURRENT).set(task);
         self.trap_if_borrows(&mut asm, task);
-        asm.get(task).load(record::NEXT).if_();
+        asm.get(task).load(record::FLAGS).const_(record::FLAG_ASYNC).op(Instruction::I32And).if_();
         let instance = |asm: &mut Asm| {
             asm.get(task).load(record::INSTANCE);
         };
@@ -610,8 +721,9 @@ impl<'a> ShimModule<'a> {
         asm.set_current(|asm| {
             asm.get(task).load(record::PARENT);
         });
-        self.tell_resolved(&mut asm, task);
-        asm.free(task);
+        asm.get(task).load(record::HOST).if_();
+        asm.get(task).call(self.host(HostImport::Exited));
+        asm.op(Instruction::Else).free(task).end();
         self.define(&Signature::default(), asm)
     }
 
@@ -664,28 +776,41 @@ impl<'a> ShimModule<'a> {
 
     /// One entry from the host runs every job that is ready: callbacks and starts of calls have one type.
     fn pump(&mut self) {
-        let job_ty = self.ty(&job_signature());
-        let mut asm = Asm::new(0);
-        let (code, job) = (asm.local(ValType::I32), asm.local(ValType::I32));
-        asm.op(Instruction::Loop(BlockType::Empty));
-        asm.get(code).call(self.host(HostImport::Next)).set(job);
-        let arguments = asm.pop_into_locals(&[CoreType::I32; 3]);
-        asm.get(job).const_signed(-1).op(Instruction::I32Eq).if_().op(Instruction::Return).end();
-        asm.const_(1).global_set(MAY_BLOCK);
-        asm.get_all(&arguments).get(job).call_indirect_at(job_ty).set(code);
-        asm.op(Instruction::Br(0)).end();
-        let function = self.define(&Signature::default(), asm);
+        let function = match self.fibers {
+            Some(fibers) => fibers.pump,
+            None => self.pump_on_this_stack(),
+        };
         self.export_function(export::PUMP, function);
+    }
+
+    fn pump_on_this_stack(&mut self) -> u32 {
+        let mut asm = Asm::new(0);
+        let job = JobLocals::new(&mut asm);
+        asm.op(Instruction::Loop(BlockType::Empty));
+        self.next_job(&mut asm, &job);
+        asm.get(job.job).const_signed(-1).op(Instruction::I32Eq).if_().op(Instruction::Return).end();
+        self.run_job(&mut asm, &job);
+        asm.op(Instruction::Br(0)).end();
+        self.define(&Signature::default(), asm)
+    }
+
+    /// Tells the host what has run, and asks what is next.
+    fn next_job(&self, asm: &mut Asm, job: &JobLocals) {
+        asm.get(job.record).get(job.code).call(self.host(HostImport::Next));
+        asm.set(job.job).set(job.arguments[2]).set(job.arguments[1]).set(job.arguments[0]).set(job.record);
+    }
+
+    fn run_job(&mut self, asm: &mut Asm, job: &JobLocals) {
+        let ty = self.ty(&job_signature());
+        asm.get_all(&job.arguments).get(job.job).call_indirect_at(ty).set(job.code);
     }
 
     /// Starts an exported function: parameters come from the scratch area.
     fn lift_job(&mut self, n: u32) -> u32 {
         let lift: &Lift = &self.plan.lifts[n as usize];
         let (kind, signature, ty) = (lift.kind, lift.signature.clone(), lift.instance);
-        let async_type = self.plan.types[lift.ty].async_;
         let callee_ty = self.ty(&signature);
         let mut asm = Asm::new(3);
-        asm.const_(u32::from(async_type)).global_set(MAY_BLOCK);
         asm.load_scratch(&signature.params).call_indirect(callee_ty, self.layout.lift_slot(n));
         match kind {
             LiftKind::Callback(_) => {}
@@ -720,6 +845,19 @@ impl<'a> ShimModule<'a> {
         self.define(&job_signature(), asm)
     }
 
+    /// Starts a thread: `(slot in the table of threads, its argument)`.
+    fn thread_job(&mut self) -> u32 {
+        let ty = self.ty(&Signature { params: vec![CoreType::I32], results: vec![] });
+        let mut asm = Asm::new(3);
+        match self.fibers {
+            Some(_) => {
+                asm.get(1).get(0).op(Instruction::CallIndirect { type_index: ty, table_index: THREADS_TABLE }).const_(0)
+            }
+            None => asm.op(Instruction::Unreachable),
+        };
+        self.define(&job_signature(), asm)
+    }
+
     fn finish(mut self, jobs: &[u32]) -> Shims {
         let mut memories = MemorySection::new();
         memories.memory(MemoryType {
@@ -740,6 +878,10 @@ impl<'a> ShimModule<'a> {
             shared: false,
         });
         self.exports.export(export::TABLE, ExportKind::Table, 0);
+        let mut declared = ElementSection::new();
+        if let Some(fibers) = self.fibers {
+            fibers.tables(&mut tables, &mut self.exports, &mut declared);
+        }
         let mut globals = GlobalSection::new();
         let flag = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
         for _ in 0..1 + self.plan.instances {
@@ -749,7 +891,7 @@ impl<'a> ShimModule<'a> {
         for instance in 0..self.plan.instances {
             self.exports.export(&export::may_leave(instance), ExportKind::Global, may_leave_global(instance));
         }
-        let mut elements = ElementSection::new();
+        let mut elements = declared;
         let offset = ConstExpr::i32_const(self.layout.lift_job(0).cast_signed());
         elements.active(Some(0), &offset, Elements::Functions(jobs.into()));
         let mut module = Module::new();
@@ -759,8 +901,38 @@ impl<'a> ShimModule<'a> {
             .section(&self.functions)
             .section(&tables)
             .section(&memories);
+        if let Some(fibers) = self.fibers {
+            module.section(&fibers.tags());
+        }
         module.section(&globals).section(&self.exports).section(&elements).section(&self.code);
         Shims { wasm: module.finish(), imports: self.imports }
+    }
+}
+
+/// What `Promote` and `Admit` say to a sync-lowered call that has to wait for its result.
+pub const MUST_WAIT: i32 = -2;
+/// The code of a callee whose own stack was put aside before it had one.
+pub const PARKED: i32 = -1;
+/// What `Block` says if the thread need not wait any more.
+pub const GO_ON: i32 = -2;
+/// What `Block` says if the stack is to be put aside.
+pub const SUSPEND: i32 = -1;
+
+/// The table of functions that threads begin with, after the table of functions and that of stacks.
+const THREADS_TABLE: u32 = 2;
+
+/// A job under way: whose it is, what it is called with, and the code that it gives.
+struct JobLocals {
+    record: u32,
+    arguments: [u32; 3],
+    job: u32,
+    code: u32,
+}
+
+impl JobLocals {
+    fn new(asm: &mut Asm) -> Self {
+        let mut local = || asm.local(ValType::I32);
+        JobLocals { record: local(), arguments: [local(), local(), local()], job: local(), code: local() }
     }
 }
 

@@ -19,16 +19,29 @@ pub const RETURN_SLOT: u32 = 24;
 pub const MODE: u32 = 28;
 /// The task that was running when this one was entered; 0 for the host's event loop.
 pub const PARENT: u32 = 32;
-/// Next free record; while in use: 1 if the task holds its instance's exclusivity on the stack.
+/// Next free record.
 pub const NEXT: u32 = 36;
+/// What is known of the task from the start, `FLAG_*`; in the place of `NEXT`, which only a free record has.
+pub const FLAGS: u32 = NEXT;
 /// The two context slots, 4 bytes each.
 pub const CONTEXT: u32 = 40;
 /// Borrowed handles that the task has not dropped yet.
 pub const BORROWS: u32 = 48;
 /// One more than the host's entry for the task; 0 while only shims know it.
 pub const HOST: u32 = 52;
+/// One more than the host's entry for the thread whose record this is; 0 if it has none.
+pub const THREAD: u32 = 56;
+/// The record of the task, if this one belongs to a thread that a guest made; 0 otherwise.
+pub const TASK: u32 = 60;
 /// Size of a record.
 pub const SIZE: u32 = 64;
+
+/// The function is of async type. A task without this flag must return before anybody outside of its instance runs.
+pub const FLAG_ASYNC: u32 = 1;
+/// The pump, or whoever drives a stack, tells the host when the task's code has ended; else its caller's shim looks after it.
+pub const FLAG_DETACHED: u32 = 2;
+/// Nothing is below the task on its stack.
+pub const FLAG_BASE: u32 = 4;
 
 /// No result.
 pub const MODE_NONE: u32 = 0;
@@ -49,6 +62,30 @@ pub const MODE_HOST: u32 = 6;
 pub const CURRENT: u32 = 64;
 /// Header: first free record, 0 if none.
 pub const FREE: u32 = 68;
+/// Header: the stack that runs, by its slot in the table of stacks; 0 for the host's own.
+pub const FIBER: u32 = 72;
+/// Header: the stack that runs as soon as this one is put aside; 0 if whoever resumed this one goes on.
+pub const SWITCH_TO: u32 = 76;
+/// Header: how many drivers are on each other's stacks, the pump's included.
+pub const NESTED: u32 = 80;
+/// Header: one more than the job that the next idle stack is to run; 0 if it is to ask the host.
+pub const JOB: u32 = 84;
+/// Header: the record of that job, and its three arguments.
+pub const JOB_RECORD: u32 = 88;
+/// See `JOB_RECORD`.
+pub const JOB_ARGUMENTS: u32 = 92;
+/// Header: 1 if the code that a caller's shim has started on another stack has ended, and its code.
+pub const DONE: u32 = 104;
+/// See `DONE`.
+pub const CODE: u32 = 108;
+/// Header: an idle stack; 0 if only the host knows of any.
+pub const SPARE: u32 = 112;
+/// Header: a stack that a built-in wants driven before it goes on; 0 if none.
+pub const DRIVE: u32 = 116;
+/// Header: who was the current task before the one that `DRIVE` runs.
+pub const CALLER: u32 = 124;
+/// Header: 1 if a call to the host has to wait.
+pub const BLOCKED: u32 = 120;
 /// Arguments and results of jobs, `SCRATCH_SLOTS` of 8 bytes.
 pub const SCRATCH: u32 = 128;
 /// 16 flat parameters, and a return pointer.
@@ -64,6 +101,9 @@ pub const GATE_EXCLUSIVE: u32 = 1;
 pub const GATE_BACKPRESSURE: u32 = 2;
 /// Gate bit: calls wait to enter; who comes now waits behind them.
 pub const GATE_WAITERS: u32 = 4;
+
+/// Gate bit: tasks that have events wait for the exclusivity.
+pub const GATE_HELD: u32 = 8;
 
 /// Offset of the gate of `instance`.
 pub fn gate(instance: u32) -> u32 {

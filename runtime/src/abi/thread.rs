@@ -1,0 +1,715 @@
+//! Threads that have a stack: the implicit thread of a task that has to wait in the synchronous ABI, and the threads that
+//! guests make (CanonicalABI.md, "Thread State", `canon thread.*`).
+//!
+//! A task whose callback waits has no stack and is no business of this file (`task::Run`). A thread gets an entry here when it
+//! parks, when its index is asked for, or when it is made. What it waits for is a `Wait`, and `wake_thread` alone decides
+//! whether that has come. Stacks are put aside and resumed by shims (`component::shims::fibers`); here is decided which.
+//!
+//! A task of sync type must return before anybody outside of its instance runs. So it is not put aside: `block` lets the
+//! other threads of its instance run on top of it until it can go on, and traps when none of them can.
+
+use super::record::Record;
+use super::state::{Ready, State};
+use super::table::{EventCode, NONE};
+use super::task::{Cancel, Job, Run, ensure_record};
+use super::waitable::{Event, store_event};
+use super::{Result, host_call, stream, would_block};
+use crate::component::plan::{Pause, Then};
+use crate::component::shims::{GO_ON, SUSPEND, record};
+use std::sync::atomic::{AtomicU32, Ordering};
+use wasmtime::{AsContextMut, Ref, StoreContextMut, ValType, bail};
+
+/// Stacks that all zones of the process may have: each takes two mappings, of which the kernel gives a process 65,530.
+const STACKS_MAX: u32 = 16_000;
+
+/// Stacks that there are in the process.
+static STACKS: AtomicU32 = AtomicU32::new(0);
+
+/// A thread with a stack.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    /// Where its context slots are: the task's own record, if it is the implicit thread.
+    pub record: Record,
+    pub task: u32,
+    pub instance: u32,
+    /// A guest made it (`thread.new-indirect`).
+    explicit: bool,
+    /// Its index in the instance's table of threads; 0 until somebody asks.
+    index: u32,
+    run: ThreadRun,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ThreadRun {
+    /// It is on a stack, or its callback waits.
+    Running,
+    Parked(Stack, Wait),
+}
+
+/// Where the frames of a parked thread are.
+#[derive(Clone, Copy, Debug)]
+enum Stack {
+    /// Nowhere: it has not started.
+    New { argument: u32 },
+    /// On a stack that was put aside; `base` is the record of the task at its bottom.
+    Aside { fiber: u32, base: Record },
+    /// Under others that run until it can go on.
+    Below,
+}
+
+/// What a parked thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// Another thread has to resume it.
+    Suspended { cancellable: bool },
+    /// Its turn.
+    Turn { cancellable: bool },
+    /// An event of a waitable set, to be stored at `at` with these options.
+    Set { set: u32, options: u32, at: u32, cancellable: bool },
+    /// The event of a stream, future or subtask that it operates on synchronously.
+    Event { handle: u32 },
+    /// What somebody will give it: the result of a call, or the way into an instance.
+    Result,
+    /// It has come.
+    Done(u64),
+}
+
+impl Wait {
+    fn cancellable(self) -> bool {
+        matches!(
+            self,
+            Wait::Suspended { cancellable: true }
+                | Wait::Turn { cancellable: true }
+                | Wait::Set { cancellable: true, .. }
+        )
+    }
+}
+
+/// What a thread gets from a wait that was cancelled: the event's code, or 1 (`Cancelled.TRUE`).
+fn cancelled(wait: Wait) -> u64 {
+    match wait {
+        Wait::Set { .. } => EventCode::TaskCancelled as u64,
+        _ => 1,
+    }
+}
+
+/// The stacks of a zone.
+#[derive(Default)]
+pub(crate) struct Stacks {
+    idle: Vec<u32>,
+    made: u32,
+}
+
+impl Stacks {
+    /// Slots begin at 1: 0 is the host's own stack.
+    fn take(&mut self) -> Result<u32> {
+        if let Some(idle) = self.idle.pop() {
+            return Ok(idle);
+        }
+        if STACKS.fetch_add(1, Ordering::Relaxed) >= STACKS_MAX {
+            STACKS.fetch_sub(1, Ordering::Relaxed);
+            bail!("too many calls wait in the synchronous ABI ({STACKS_MAX} in one process)");
+        }
+        self.made += 1;
+        Ok(self.made)
+    }
+}
+
+impl Drop for Stacks {
+    fn drop(&mut self) {
+        STACKS.fetch_sub(self.made, Ordering::Relaxed);
+    }
+}
+
+/// The table of threads of an instance: indices are given again last in, first out, from 1.
+#[derive(Default)]
+pub(crate) struct ThreadTable {
+    threads: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl ThreadTable {
+    fn add(&mut self, thread: u32) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.threads[index as usize - 1] = thread;
+            return index;
+        }
+        self.threads.push(thread);
+        self.threads.len() as u32
+    }
+
+    fn get(&self, index: u32) -> Result<u32> {
+        let slot = (index as usize).checked_sub(1).and_then(|slot| self.threads.get(slot));
+        match slot {
+            Some(thread) if *thread != NONE => Ok(*thread),
+            _ => bail!("unknown thread index {index}"),
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.threads[index as usize - 1] = NONE;
+        self.free.push(index);
+    }
+}
+
+impl State {
+    pub(super) fn thread_of(&mut self, record: Record) -> Option<u32> {
+        self.records().field(record, record::THREAD).checked_sub(1)
+    }
+
+    /// The entry of the implicit thread of the task that `record` belongs to, or of the thread itself.
+    fn thread_of_or_new(&mut self, record: Record) -> Result<u32> {
+        if record == Record::NONE {
+            return cannot_block();
+        }
+        if let Some(thread) = self.thread_of(record) {
+            return Ok(thread);
+        }
+        let task = self.task_of_or_new(record);
+        let instance = self.records().field(record, record::INSTANCE);
+        let thread = Thread { record, task, instance, explicit: false, index: 0, run: ThreadRun::Running };
+        let thread = self.threads.insert(thread) as u32;
+        self.records().set_field(record, record::THREAD, thread + 1);
+        Ok(thread)
+    }
+
+    /// The running thread has to wait; its shim calls `block` next. Traps if stacks cannot be put aside here. `what` is what
+    /// it does, for the message.
+    pub(crate) fn park(&mut self, what: &str, wait: Wait) -> Result<u32> {
+        if !self.compiled.fibers {
+            return would_block(what);
+        }
+        let record = self.current();
+        let thread = self.thread_of_or_new(record)?;
+        let fiber = self.records().get(record::FIBER);
+        let base = self.base_of(record);
+        self.threads[thread as usize].run = ThreadRun::Parked(Stack::Aside { fiber, base }, wait);
+        match wait {
+            Wait::Turn { .. } => self.ready.push_back(Ready::Thread(thread)),
+            Wait::Event { handle } => {
+                let instance = self.threads[thread as usize].instance;
+                self.handles(instance).get_mut(handle)?.waiter = thread;
+            }
+            Wait::Set { set, .. } => {
+                let set = &mut self.sets[set as usize];
+                set.waiting += 1;
+                set.waiters.push_back(Ready::Thread(thread));
+            }
+            Wait::Suspended { .. } | Wait::Result | Wait::Done(_) => {}
+        }
+        Ok(thread)
+    }
+
+    /// The record at the bottom of the stack that `record` is on.
+    fn base_of(&mut self, mut record: Record) -> Record {
+        loop {
+            let (flags, parent) = (self.flags(record), self.parent(record));
+            if flags & record::FLAG_BASE != 0 || parent == Record::NONE {
+                return record;
+            }
+            record = parent;
+        }
+    }
+
+    pub(super) fn flags(&mut self, record: Record) -> u32 {
+        self.records().field(record, record::FLAGS)
+    }
+
+    pub(super) fn parent(&mut self, record: Record) -> Record {
+        Record(self.records().field(record, record::PARENT))
+    }
+
+    /// The task nearest on the stack that must return before others run: one of sync type, or whatever the host has called.
+    fn sync_task(&mut self, record: Record) -> Option<Record> {
+        let mut below = record;
+        loop {
+            let flags = self.flags(below);
+            if flags & record::FLAG_ASYNC == 0 && self.records().field(below, record::RESOLVED) == 0 {
+                return Some(below);
+            }
+            let parent = self.parent(below);
+            if flags & record::FLAG_BASE != 0 || parent == Record::NONE {
+                break;
+            }
+            below = parent;
+        }
+        (self.records().get(record::FIBER) == 0).then_some(record)
+    }
+
+    /// What a thread waits for has come: it may go on with `value`.
+    pub(crate) fn give(&mut self, thread: u32, value: u64) {
+        if let Some(Thread { run: ThreadRun::Parked(_, wait), .. }) = self.threads.get_mut(thread as usize) {
+            *wait = Wait::Done(value);
+            self.ready.push_back(Ready::Thread(thread));
+        }
+    }
+
+    /// Is the task's exclusivity held through the wait of this thread? Then nobody resumes it before its task returns.
+    fn holds_exclusivity(&self, thread: &Thread) -> bool {
+        let task = &self.tasks[thread.task as usize];
+        !thread.explicit && task.exclusive && task.async_type
+    }
+
+    /// Makes `thread` the current one. Gives the stack to drive.
+    fn activate_thread(&mut self, thread: u32, value: u64) -> Result<u32> {
+        let entry = &mut self.threads[thread as usize];
+        let record = entry.record;
+        let ThreadRun::Parked(stack, _) = std::mem::replace(&mut entry.run, ThreadRun::Running) else {
+            unreachable!("only a parked thread is woken")
+        };
+        let current = self.current().0;
+        match stack {
+            Stack::Aside { fiber, base } => {
+                let records = self.records();
+                records.set_field(base, record::PARENT, current);
+                records.set_current(record);
+                records.set_scratch(0, value);
+                Ok(fiber)
+            }
+            Stack::New { argument } => {
+                let records = self.records();
+                records.set_field(record, record::PARENT, current);
+                records.set_current(record);
+                let job = [thread, argument, 0, self.layout().thread_job()];
+                self.hand_over(record, job)
+            }
+            Stack::Below => unreachable!("a thread that waits under others is woken by `block` alone"),
+        }
+    }
+
+    /// An idle stack that will run `job` when it is driven.
+    pub(super) fn hand_over(&mut self, record: Record, [a, b, c, job]: Job) -> Result<u32> {
+        let fiber = self.idle_stack()?;
+        let records = self.records();
+        records.set(record::JOB, job + 1);
+        records.set(record::JOB_RECORD, record.0);
+        for (n, argument) in [a, b, c].into_iter().enumerate() {
+            records.set(record::JOB_ARGUMENTS + 4 * n as u32, argument);
+        }
+        Ok(fiber)
+    }
+
+    pub(crate) fn idle_stack(&mut self) -> Result<u32> {
+        let spare = self.records().get(record::SPARE);
+        if spare != 0 {
+            self.records().set(record::SPARE, 0);
+            return Ok(spare);
+        }
+        self.stacks.take()
+    }
+
+    pub(crate) fn idle(&mut self, fiber: u32) {
+        self.stacks.idle.push(fiber);
+    }
+
+    /// The worker that asks has nothing to run on its stack.
+    pub(super) fn worker_rests(&mut self) {
+        let fiber = self.records().get(record::FIBER);
+        if fiber != 0 {
+            self.idle(fiber);
+        }
+    }
+
+    /// A stack for the pump, if there is something to do.
+    pub(crate) fn worker(&mut self) -> Result<Option<u32>> {
+        if self.ready.is_empty() || self.budget == 0 {
+            return Ok(None);
+        }
+        self.idle_stack().map(Some)
+    }
+
+    /// `thread.index`
+    pub(crate) fn thread_index(&mut self) -> Result<u32> {
+        let record = self.current();
+        let thread = self.thread_of_or_new(record)?;
+        let entry = &mut self.threads[thread as usize];
+        if entry.index == 0 {
+            entry.index = self.instances[entry.instance as usize].threads.add(thread);
+        }
+        Ok(entry.index)
+    }
+
+    /// `thread.resume-later`
+    pub(crate) fn thread_resume_later(&mut self, instance: u32, index: u32) -> Result<()> {
+        let thread = self.suspended_thread(instance, index)?;
+        if let ThreadRun::Parked(_, wait) = &mut self.threads[thread as usize].run {
+            *wait = Wait::Turn { cancellable: wait.cancellable() };
+        }
+        self.ready.push_back(Ready::Thread(thread));
+        Ok(())
+    }
+
+    fn suspended_thread(&mut self, instance: u32, index: u32) -> Result<u32> {
+        let thread = self.instances[instance as usize].threads.get(index)?;
+        match self.threads[thread as usize].run {
+            ThreadRun::Parked(_, Wait::Suspended { .. }) => Ok(thread),
+            _ => bail!("cannot resume thread which is not suspended"),
+        }
+    }
+
+    /// `deliver_pending_cancel`
+    pub(crate) fn deliver_pending_cancel(&mut self, cancellable: bool) -> bool {
+        let record = self.current_task();
+        let Some(task) = self.task_of(record).filter(|_| cancellable) else { return false };
+        let pending = self.tasks[task as usize].cancel == Cancel::Pending;
+        if pending {
+            self.tasks[task as usize].cancel = Cancel::Delivered;
+        }
+        pending
+    }
+
+    /// A thread of `task` that may be told now that the task is cancelled.
+    pub(super) fn cancellable_thread(&self, task: u32) -> Option<u32> {
+        let of_task = |thread: &&Thread| thread.task == task;
+        let cancellable = |thread: &&Thread| matches!(thread.run, ThreadRun::Parked(_, wait) if wait.cancellable());
+        self.threads
+            .iter()
+            .find(|(_, thread)| of_task(thread) && cancellable(thread))
+            .map(|(position, _)| position as u32)
+    }
+
+    /// Tells a thread that its task is cancelled. Gives the stack to drive, if it has one of its own.
+    pub(super) fn cancel_thread(&mut self, thread: u32) -> Result<Option<u32>> {
+        let ThreadRun::Parked(stack, wait) = self.threads[thread as usize].run else {
+            unreachable!("only a parked thread is cancellable")
+        };
+        self.stop_waiting(thread, wait);
+        if let Stack::Below = stack {
+            self.give(thread, cancelled(wait));
+            return Ok(None);
+        }
+        self.activate_thread(thread, cancelled(wait)).map(Some)
+    }
+
+    fn stop_waiting(&mut self, thread: u32, wait: Wait) {
+        if let Wait::Set { set, .. } = wait {
+            let set = &mut self.sets[set as usize];
+            set.waiting -= 1;
+            set.waiters.retain(|waiter| *waiter != Ready::Thread(thread));
+        }
+    }
+
+    /// The implicit thread of a task has ended.
+    pub(super) fn forget_thread(&mut self, record: Record) {
+        let Some(thread) = self.thread_of(record) else { return };
+        let thread = self.threads.remove(thread as usize);
+        if thread.index != 0 {
+            self.instances[thread.instance as usize].threads.remove(thread.index);
+        }
+        self.records().set_field(record, record::THREAD, 0);
+    }
+
+    /// A thread that a guest made has ended.
+    pub(super) fn thread_ended(&mut self, record: Record) -> Result<()> {
+        let thread = self.thread_of(record).expect("a thread has its entry until it ends");
+        let task = self.threads[thread as usize].task;
+        let parent = self.parent(record);
+        self.records().set_current(parent);
+        self.forget_thread(record);
+        self.records().free(record);
+        self.tasks[task as usize].explicit_threads -= 1;
+        self.conclude_if_over(task)
+    }
+
+    /// Lines that say who waits for what, for the report of a deadlock.
+    pub(crate) fn waiting_threads(&self) -> Vec<String> {
+        let line = |thread: &Thread| match thread.run {
+            ThreadRun::Running => None,
+            ThreadRun::Parked(_, wait) => {
+                let what = match wait {
+                    Wait::Suspended { .. } => "to be resumed by another thread".to_string(),
+                    Wait::Set { .. } => "for an event of a waitable set".to_string(),
+                    Wait::Event { handle } => format!("for its operation on handle {handle}"),
+                    Wait::Result => "for the result of a synchronous call".to_string(),
+                    Wait::Turn { .. } | Wait::Done(_) => "for its turn".to_string(),
+                };
+                Some(format!("a thread of instance {} waits {what}", thread.instance))
+            }
+        };
+        self.threads.iter().filter_map(|(_, thread)| line(thread)).collect()
+    }
+}
+
+#[cold]
+fn cannot_block<T>() -> Result<T> {
+    bail!("cannot block a synchronous task before returning")
+}
+
+/// What a parked thread gets if it may go on; `None` if it has to go on waiting.
+fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Option<u64>> {
+    let state = store.data_mut();
+    let Some(Thread { run: ThreadRun::Parked(_, wait), task, instance, .. }) = state.threads.get(thread as usize)
+    else {
+        return Ok(None);
+    };
+    let (wait, task, instance) = (*wait, *task, *instance);
+    if wait.cancellable() && state.tasks[task as usize].cancel == Cancel::Pending {
+        state.tasks[task as usize].cancel = Cancel::Delivered;
+        state.stop_waiting(thread, wait);
+        if let Wait::Set { options, at, .. } = wait {
+            store_event(store.as_context_mut(), options, at, (EventCode::TaskCancelled, 0, 0))?;
+        }
+        return Ok(Some(cancelled(wait)));
+    }
+    match wait {
+        Wait::Suspended { .. } | Wait::Result => Ok(None),
+        Wait::Turn { .. } => Ok(Some(0)),
+        Wait::Done(value) => Ok(Some(value)),
+        Wait::Event { handle } => {
+            let slot = state.handles(instance).get_mut(handle)?;
+            if slot.event == EventCode::None {
+                return Ok(None);
+            }
+            slot.waiter = NONE;
+            Ok(Some(u64::from(state.deliver(instance, handle).2)))
+        }
+        Wait::Set { set, options, at, .. } => {
+            let entry = &mut state.sets[set as usize];
+            let Some((instance, waitable)) = entry.first() else {
+                if !entry.waiters.contains(&Ready::Thread(thread)) {
+                    entry.waiters.push_back(Ready::Thread(thread));
+                }
+                return Ok(None);
+            };
+            state.stop_waiting(thread, wait);
+            let event = state.deliver(instance, waitable);
+            store_event(store.as_context_mut(), options, at, event).map(|code| Some(u64::from(code)))
+        }
+    }
+}
+
+/// A ready thread's turn in the pump, whose worker asks for a job: gives the job that starts it, or puts it in the worker's
+/// place.
+pub(super) fn resume(mut store: StoreContextMut<'_, State>, thread: u32) -> Result<Option<(Record, Job)>> {
+    let Some(value) = wake_thread(&mut store, thread)? else { return Ok(None) };
+    let state = store.data_mut();
+    let entry = &mut state.threads[thread as usize];
+    if let ThreadRun::Parked(Stack::New { argument }, _) = entry.run {
+        entry.run = ThreadRun::Running;
+        let record = entry.record;
+        state.records().set_field(record, record::PARENT, 0);
+        state.records().set_current(record);
+        return Ok(Some((record, [thread, argument, 0, state.layout().thread_job()])));
+    }
+    state.worker_rests();
+    let fiber = state.activate_thread(thread, value)?;
+    state.records().set(record::SWITCH_TO, fiber);
+    Ok(None)
+}
+
+/// The running thread has parked: gives a stack to drive meanwhile, `SUSPEND` to put its own stack aside, or `GO_ON`.
+pub(crate) fn block(mut store: StoreContextMut<'_, State>) -> Result<i32> {
+    let state = store.data_mut();
+    let record = state.current();
+    let thread = state.thread_of(record).expect("who blocks has parked before");
+    let Some(sync) = state.sync_task(record) else { return suspend(state, thread).map(|()| SUSPEND) };
+    if let ThreadRun::Parked(stack, _) = &mut state.threads[thread as usize].run {
+        *stack = Stack::Below;
+    }
+    if let Some(Switch { thread, value }) = state.switch.take() {
+        return state.activate_switched(thread, value).map(u32::cast_signed);
+    }
+    let instance = state.records().field(sync, record::INSTANCE);
+    run_sibling(store, thread, instance)
+}
+
+/// Puts the stack of `thread` aside, in favour of the one that it switches to.
+fn suspend(state: &mut State, thread: u32) -> Result<()> {
+    let ThreadRun::Parked(Stack::Aside { base, .. }, _) = state.threads[thread as usize].run else {
+        unreachable!("it has just parked")
+    };
+    let parent = state.parent(base);
+    state.records().set_field(base, record::PARENT, 0);
+    if let Some(Switch { thread, value }) = state.switch.take() {
+        // Whoever has resumed this stack resumes the other.
+        state.records().set_current(parent);
+        let fiber = state.activate_switched(thread, value)?;
+        state.records().set(record::SWITCH_TO, fiber);
+    }
+    Ok(())
+}
+
+/// Lets the next ready thread of `instance` run on top of `thread`, or `thread` itself go on (CanonicalABI.md, `canon lift`,
+/// the loop at its end).
+fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32) -> Result<i32> {
+    let mut next = 0;
+    while let Some(ready) = store.data().ready.get(next).copied() {
+        if !is_candidate(store.data(), ready, instance) {
+            next += 1;
+            continue;
+        }
+        store.data_mut().ready.remove(next);
+        match ready {
+            Ready::HostCall(call) => host_call::poll(store.as_context_mut(), call)?,
+            Ready::HostEnd(stream) => stream::poll_source(store.as_context_mut(), stream)?,
+            Ready::Enter(_) => unreachable!("whoever enters is no thread yet"),
+            Ready::Thread(ready) => {
+                let Some(value) = wake_thread(&mut store, ready)? else { continue };
+                let state = store.data_mut();
+                if ready == thread {
+                    state.threads[thread as usize].run = ThreadRun::Running;
+                    state.records().set_scratch(0, value);
+                    return Ok(GO_ON);
+                }
+                return state.activate_thread(ready, value).map(u32::cast_signed);
+            }
+            Ready::Task(task) => {
+                let state = store.data_mut();
+                if let Some(event) = state.wake_event(task) {
+                    return state.hand_over_callback(task, event).map(u32::cast_signed);
+                }
+            }
+        }
+    }
+    cannot_block()
+}
+
+fn is_candidate(state: &State, ready: Ready, instance: u32) -> bool {
+    match ready {
+        Ready::HostCall(_) | Ready::HostEnd(_) => true,
+        Ready::Enter(_) => false,
+        Ready::Task(task) => state
+            .tasks
+            .get(task as usize)
+            .is_some_and(|task| task.instance == instance && !matches!(task.run, Run::Entering(_))),
+        Ready::Thread(thread) => state.threads.get(thread as usize).is_none_or(|thread| {
+            let here = thread.instance == instance;
+            match thread.run {
+                ThreadRun::Parked(Stack::Below, _) => here,
+                _ => here && !state.holds_exclusivity(thread),
+            }
+        }),
+    }
+}
+
+/// A thread that goes on as soon as the running one is put aside, and what it gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch {
+    thread: u32,
+    value: SwitchValue,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SwitchValue {
+    Thread(u64),
+    /// The thread is the implicit one of a task whose callback waits.
+    Callback(u32, Event),
+}
+
+impl State {
+    fn activate_switched(&mut self, thread: u32, value: SwitchValue) -> Result<u32> {
+        match value {
+            SwitchValue::Thread(value) => self.activate_thread(thread, value),
+            SwitchValue::Callback(task, event) => self.hand_over_callback(task, event),
+        }
+    }
+}
+
+/// `thread.{suspend,yield}`, `thread.{suspend,yield}-then-{resume,promote}`: 1 if the task is cancelled.
+pub(crate) fn pause(
+    mut store: StoreContextMut<'_, State>,
+    instance: u32,
+    cancellable: bool,
+    (pause, then): (Pause, Then),
+    other: u32,
+) -> Result<u32> {
+    let state = store.data_mut();
+    let other = match then {
+        Then::Anyone => None,
+        Then::Resume => Some(state.suspended_thread(instance, other)?),
+        Then::Promote => Some(state.instances[instance as usize].threads.get(other)?),
+    };
+    if state.deliver_pending_cancel(cancellable) {
+        return Ok(1);
+    }
+    let switch = match (then, other) {
+        (Then::Resume, Some(thread)) => Some(Switch { thread, value: SwitchValue::Thread(0) }),
+        (Then::Promote, Some(thread)) => promoted(&mut store, thread)?,
+        _ => None,
+    };
+    let state = store.data_mut();
+    let (what, wait) = match pause {
+        Pause::Suspend => ("`thread.suspend`", Wait::Suspended { cancellable }),
+        Pause::Yield => ("`thread.yield`", Wait::Turn { cancellable }),
+    };
+    state.park(what, wait)?;
+    match switch {
+        // It waits under others, and goes on when they have gone.
+        Some(Switch { thread, value: SwitchValue::Thread(value) }) if state.waits_below(thread) => {
+            state.give(thread, value);
+        }
+        switch => state.switch = switch,
+    }
+    Ok(super::BLOCKED)
+}
+
+impl State {
+    fn waits_below(&self, thread: u32) -> bool {
+        matches!(self.threads[thread as usize].run, ThreadRun::Parked(Stack::Below, _))
+    }
+}
+
+/// Takes a thread out of the queue of those that are ready, if it is one of them.
+fn promoted(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Option<Switch>> {
+    let entry = &store.data().threads[thread as usize];
+    let (task, explicit) = (entry.task, entry.explicit);
+    if let ThreadRun::Parked(..) = entry.run {
+        let value = wake_thread(store, thread)?;
+        return Ok(value.map(|value| Switch { thread, value: SwitchValue::Thread(value) }));
+    }
+    if explicit {
+        return Ok(None);
+    }
+    let event = store.data_mut().wake_event(task);
+    Ok(event.map(|event| Switch { thread, value: SwitchValue::Callback(task, event) }))
+}
+
+/// `thread.new-indirect`
+pub(crate) fn new_indirect(
+    mut store: StoreContextMut<'_, State>,
+    instance: u32,
+    table: u32,
+    function: u32,
+    argument: u32,
+) -> Result<u32> {
+    let functions = store.data().tables[table as usize].expect("extracted before it is used");
+    let Some(Ref::Func(Some(function))) = functions.get(&mut store, u64::from(function)) else {
+        bail!("the start function index points to an uninitialized function")
+    };
+    let ty = function.ty(&store);
+    if !(ty.params().len() == 1 && ty.params().all(|ty| matches!(ty, ValType::I32)) && ty.results().len() == 0) {
+        bail!("start function does not match expected type (currently only `(i32) -> ()` is supported)");
+    }
+    ensure_record(&mut store)?;
+    let state = store.data_mut();
+    let Some(starts) = state.thread_table else { return would_block("a thread that a guest makes") };
+    let task_record = state.current_task();
+    if task_record == Record::NONE {
+        return cannot_block();
+    }
+    let task = state.task_of_or_new(task_record);
+    let record = state.records().allocate();
+    let flags = record::FLAG_ASYNC | record::FLAG_DETACHED | record::FLAG_BASE;
+    let run = ThreadRun::Parked(Stack::New { argument }, Wait::Suspended { cancellable: false });
+    let thread = Thread { record, task, instance, explicit: true, index: 0, run };
+    let thread = state.threads.insert(thread) as u32;
+    let records = state.records();
+    for (field, value) in [
+        (record::INSTANCE, instance),
+        (record::FLAGS, flags),
+        (record::TASK, task_record.0),
+        (record::HOST, task + 1),
+        (record::THREAD, thread + 1),
+    ] {
+        records.set_field(record, field, value);
+    }
+    let index = state.instances[instance as usize].threads.add(thread);
+    state.threads[thread as usize].index = index;
+    state.tasks[task as usize].explicit_threads += 1;
+    let size = starts.size(&store);
+    if u64::from(thread) >= size {
+        starts.grow(&mut store, size.max(u64::from(thread) + 1 - size), Ref::Func(None))?;
+    }
+    starts.set(&mut store, u64::from(thread), Ref::Func(Some(function)))?;
+    Ok(index)
+}

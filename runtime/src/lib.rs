@@ -2,7 +2,7 @@
 //!
 //! From the kernel up: `ring` submits I/O, `executor` runs tasks on it, one thread per core. `component` turns binaries into
 //! plans and compiled modules, `abi` runs them in zones, `host` gives them functions of ours, `http` speaks with the world,
-//! `graph` holds what is served, `cli` is the command. ARCHITECTURE.md says who may know whom.
+//! `graph` holds what is served, `wast` runs test scripts, `cli` is the command. ARCHITECTURE.md says who may know whom.
 
 pub mod abi;
 pub mod cli;
@@ -12,5 +12,6 @@ pub mod graph;
 pub mod host;
 pub mod http;
 pub mod ring;
+mod wast;
 
 pub use wasmtime::Engine;

@@ -187,7 +187,7 @@ pub(crate) fn bind(
                 })?;
             }
             HostImport::Exited => {
-                binder.bind(&name, &signature, |mut store, values| store.data_mut().exited(Record(values.u32(0))))?
+                binder.bind(&name, &signature, |mut store, values| store.data_mut().exited(Record(values.u32(0))))?;
             }
             HostImport::Resolved => binder.bind(&name, &signature, |mut store, values| {
                 store.data_mut().resolved(Record(values.u32(0)));
@@ -202,7 +202,7 @@ pub(crate) fn bind(
                 Ok(())
             })?,
             HostImport::MayNotEnter => {
-                binder.bind(&name, &signature, |mut store, values| store.data_mut().may_not_enter(values.u32(0)))?
+                binder.bind(&name, &signature, |mut store, values| store.data_mut().may_not_enter(values.u32(0)))?;
             }
             HostImport::MayNotLeave => {
                 binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?;

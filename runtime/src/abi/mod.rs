@@ -10,6 +10,7 @@ mod builtins;
 mod call;
 mod copy;
 mod cx;
+mod dynamic;
 mod host_call;
 mod host_end;
 mod instantiate;
@@ -30,6 +31,7 @@ mod zone;
 mod tests;
 
 pub use cx::{FlatSink, FlatSource, HostCx, LiftCx, LowerCx};
+pub use dynamic::DynamicExport;
 pub use host_call::HostFuture;
 pub(crate) use host_call::{AsyncFunction, HostFunction, SyncFunction};
 pub use host_end::{Destination, Produced, Source};

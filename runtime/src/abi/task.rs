@@ -983,12 +983,15 @@ fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, recor
         store.refresh_memory(memory.as_u32());
     }
     let mut flat = [0; record::SCRATCH_SLOTS as usize];
+    let mut lowered = Ok(());
     if let Caller::Host(caller) = &mut caller {
         let mut cx = LowerCx::new(store.as_context_mut(), &plan.types, options);
-        caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat))?;
+        lowered = caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat));
     }
     let state = store.data_mut();
     state.tasks[task as usize].caller = caller;
+    // Not before: whoever waits for the call learns of a trap through its task.
+    lowered?;
     for (slot, value) in flat.iter().take(lift.signature.params.len()).enumerate() {
         state.records().set_scratch(slot as u32, *value);
     }

@@ -69,6 +69,11 @@ impl Wakes {
         }
     }
 
+    /// Was something woken or kicked that the zone has not looked at?
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire) != 0
+    }
+
     /// Registers the driver; `false` if there is work already.
     pub fn sleep(&self, driver: &Waker) -> bool {
         let mut inner = self.lock();

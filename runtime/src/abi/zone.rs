@@ -5,6 +5,8 @@
 //! or suspended in the middle of a slice, everybody else waits (`with_store`, `Deferred`).
 //! A trap poisons the zone: all that waits for it fails with the same reason, and it is never entered again.
 
+mod dynamic;
+
 use super::cx::{FlatSink, FlatSource, LiftCx, LowerCx};
 use super::state::{Census, Limits, State};
 use super::task::HostCaller;
@@ -155,26 +157,26 @@ impl Zone {
 
     /// As `call`; `guard` is dropped when nothing of the call runs any more.
     pub fn call_guarded<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P, guard: impl Any) -> Call<R> {
-        let shared = Rc::new(RefCell::new(CallState {
-            outcome: None,
-            task: None,
-            exited: false,
-            waker: None,
-            exit_waker: None,
-        }));
-        let caller = Box::new(TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard) });
+        let shared = Rc::new(RefCell::new(CallState::default()));
+        self.begin(
+            export.lift,
+            Box::new(TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard) }),
+        );
+        Call { shared, zone: self.downgrade() }
+    }
+
+    /// Hands a call to the store: now, or when nobody uses it.
+    fn begin(&self, lift: u32, mut caller: Box<dyn HostCaller>) {
         if let Some(poison) = &*self.0.poison.borrow() {
-            let mut caller = caller;
             caller.end(Some(poison.clone()));
             caller.exited();
-            return Call { shared, zone: self.downgrade() };
+            return;
         }
         match self.0.store.try_borrow_mut() {
-            Ok(mut store) => drop(store.data_mut().call_from_host(export.lift, caller)),
-            Err(_) => self.0.deferred.borrow_mut().calls.push((export.lift, caller)),
+            Ok(mut store) => drop(store.data_mut().call_from_host(lift, caller)),
+            Err(_) => self.0.deferred.borrow_mut().calls.push((lift, caller)),
         }
         self.0.wakes.kick();
-        Call { shared, zone: self.downgrade() }
     }
 
     /// Runs the zone whenever there is something to do, until it is dropped or poisoned. Spawn it once per zone.
@@ -489,6 +491,29 @@ struct CallState<R> {
     exit_waker: Option<Waker>,
 }
 
+impl<R> Default for CallState<R> {
+    fn default() -> Self {
+        CallState { outcome: None, task: None, exited: false, waker: None, exit_waker: None }
+    }
+}
+
+impl<R> CallState<R> {
+    fn settle(&mut self, outcome: std::result::Result<R, CallError>) {
+        self.outcome = Some(outcome);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn exited(&mut self) {
+        self.task = None;
+        self.exited = true;
+        if let Some(waker) = self.exit_waker.take() {
+            waker.wake();
+        }
+    }
+}
+
 /// Why a call has no result.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
@@ -549,11 +574,7 @@ struct TypedCaller<P, R, G> {
 
 impl<P, R, G> TypedCaller<P, R, G> {
     fn settle(&self, outcome: std::result::Result<R, CallError>) {
-        let mut shared = self.shared.borrow_mut();
-        shared.outcome = Some(outcome);
-        if let Some(waker) = shared.waker.take() {
-            waker.wake();
-        }
+        self.shared.borrow_mut().settle(outcome);
     }
 }
 
@@ -584,11 +605,7 @@ impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
     fn exited(&mut self) {
         self.shared.borrow_mut().task = None;
         self.guard = None;
-        let mut shared = self.shared.borrow_mut();
-        shared.exited = true;
-        if let Some(waker) = shared.exit_waker.take() {
-            waker.wake();
-        }
+        self.shared.borrow_mut().exited();
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod serve;
 mod size;
+mod wast;
 
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs WASI 0.3 components whose calls to each other are real asynchronous function calls.
 #[derive(Parser, Debug)]
@@ -25,6 +27,7 @@ struct Args {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Serve),
+    Wast(wast::Wast),
 }
 
 /// Why a command has failed.
@@ -34,6 +37,8 @@ pub(crate) enum Failure {
     Input(anyhow::Error),
     /// It did not work this time.
     Run(anyhow::Error),
+    /// As `Run`, and the command has said why.
+    Told,
 }
 
 /// Runs the command that the process was started with.
@@ -44,6 +49,7 @@ pub fn main() -> ExitCode {
     }
     let outcome = match args.command {
         Command::Serve(serve) => serve.run(),
+        Command::Wast(wast) => wast.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,7 +67,14 @@ fn report(failure: &Failure) -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+        Failure::Told => ExitCode::FAILURE,
     }
+}
+
+/// A number of seconds, also a fraction of one.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is not a duration"))
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {

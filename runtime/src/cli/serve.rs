@@ -1,6 +1,6 @@
 //! `interflow serve`: link a chain and serve it until a signal comes.
 
-use super::{Failure, size};
+use super::{Failure, seconds, size};
 use crate::component;
 use crate::component::cache::{self, Cache};
 use crate::component::compose::Link;
@@ -86,11 +86,6 @@ pub(crate) struct Serve {
 
 /// How much longer than the drain the workers get before they are told to stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is not a duration"))
-}
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -194,7 +194,7 @@ pub fn load(engine: &Engine, chain: &[Link], cache: Option<&Cache>) -> Result<Co
     }
     let bytes = compose(chain)?;
     let failed = |source| LoadError::Compile { files: culprits(engine, chain), source };
-    let parts = Parts::compile(engine, &bytes).map_err(failed)?;
+    let parts = Parts::compile(engine, &bytes, translate::features()).map_err(failed)?;
     if let Some((cache, key)) = cache {
         cache.put(&key, &parts);
     }
@@ -226,7 +226,15 @@ fn culprits(engine: &Engine, chain: &[Link]) -> String {
 /// # Errors
 /// When `bytes` is not a component that we can run; the message says what is wrong with it.
 pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Compiled> {
-    Parts::compile(engine, bytes)?.assemble()
+    compile_with(engine, bytes, translate::features())
+}
+
+/// As `compile`, with other features than all that we have.
+///
+/// # Errors
+/// As `compile`.
+pub fn compile_with(engine: &Engine, bytes: &[u8], features: WasmFeatures) -> Result<Compiled> {
+    Parts::compile(engine, bytes, features)?.assemble()
 }
 
 /// What a compilation gives and the cache keeps.
@@ -242,8 +250,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn compile(engine: &Engine, bytes: &[u8]) -> Result<Parts> {
-        let translated = translate::translate(bytes)?;
+    fn compile(engine: &Engine, bytes: &[u8], features: WasmFeatures) -> Result<Parts> {
+        let translated = translate::translate_with(bytes, features)?;
         let fibers = translated.plan.may_block() && can_suspend(engine);
         let generated = shims::generate(&translated.plan, fibers)?;
         let (distinct, positions) = distinct(&translated.modules);

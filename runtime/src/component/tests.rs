@@ -193,7 +193,7 @@ fn sixteen_times_the_same_middleware_is_compiled_once() {
     let mut chain = vec![link("mw.wasm", &middleware("0.3.2")); 16];
     chain.push(link("app.wasm", &service("0.3.2")));
     let bytes = compose(&chain).unwrap();
-    let Parts { plan, code, positions, .. } = Parts::compile(engine(), &bytes).unwrap();
+    let Parts { plan, code, positions, .. } = Parts::compile(engine(), &bytes, translate::features()).unwrap();
     assert_eq!(plan.adapters.len(), 16);
     // The middleware's two, the service's one, and the adapters' own.
     let adapter_modules = positions.len() - 3;

@@ -31,21 +31,29 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::CM_MORE_ASYNC_BUILTINS
         | WasmFeatures::CM_ASYNC_STACKFUL
         | WasmFeatures::CM_THREADING
-        | WasmFeatures::CM_ERROR_CONTEXT;
+        | WasmFeatures::CM_ERROR_CONTEXT
+        | WasmFeatures::CM_IMPLEMENTS
+        | WasmFeatures::CM_FIXED_LENGTH_LISTS
+        | WasmFeatures::CM_MAP;
     // The core engine is built without its garbage collector, on which exceptions depend too, and without shared memories.
     features.remove(WasmFeatures::EXCEPTIONS | WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::THREADS);
     features
 }
 
-/// Validates and flattens `bytes`.
+/// Validates and flattens `bytes`, which may use the features of [`features`].
 pub fn translate(bytes: &[u8]) -> Result<Translated> {
+    translate_with(bytes, features())
+}
+
+/// As `translate`, with other features: fewer than the engine's configuration allows.
+pub fn translate_with(bytes: &[u8], features: WasmFeatures) -> Result<Translated> {
     ensure!(bytes.starts_with(b"\0asm"), "not a WebAssembly binary");
     ensure!(
         wasmparser::Parser::is_component(bytes),
         "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)"
     );
     let tunables = Tunables::default_host();
-    let mut validator = Validator::new_with_features(features());
+    let mut validator = Validator::new_with_features(features);
     let mut types = environ::ComponentTypesBuilder::new(&validator);
     let scope = ScopeVec::new();
     let (translation, modules) = environ::Translator::new(&tunables, &mut validator, &mut types, &scope)

@@ -13,6 +13,7 @@
 
 mod call;
 pub mod check;
+pub mod dynamic;
 mod failure;
 mod handle;
 pub mod layout;

@@ -42,6 +42,11 @@ impl VariantLayout {
         VariantLayout { whole, cases: cases.len(), discriminant, payload: start }
     }
 
+    /// Bytes from the variant's start to its payload.
+    pub(super) fn payload(&self) -> usize {
+        self.payload
+    }
+
     /// Which case comes next in the core values; below the number of cases. Its payload must be lifted next.
     #[inline]
     pub fn lift_case(&self, src: &mut FlatSource<'_>) -> Result<u32> {

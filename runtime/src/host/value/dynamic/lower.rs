@@ -1,0 +1,209 @@
+//! Values into a guest, by type. CanonicalABI.md, "Storing" and "Flat Lowering".
+
+use super::{Handle, Value, case_of, cases, layout, variant_layout};
+use crate::abi::{FlatSink, LowerCx, Result};
+use crate::host::value::layout::align_to;
+use crate::host::value::memory::{BYTE_LENGTH_MAX, aligned, slice, write, write_pair};
+use crate::host::value::variant::VariantLayout;
+use crate::host::value::{InterfaceType, Lower, NO_TYPE};
+
+use wasmtime::{bail, format_err};
+use wasmtime_environ::component::ComponentTypes;
+
+/// Where the value goes: to core values, or to memory at an address.
+enum Place<'a, 'b> {
+    Flat(&'a mut FlatSink<'b>),
+    Memory(usize),
+}
+
+/// Gives a value as core values.
+pub(super) fn lower(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()> {
+    give(value, cx, ty, Place::Flat(dst))
+}
+
+/// Writes a value to memory that the callee's `realloc` gives, and tells where that is.
+pub(super) fn store_through(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<u32> {
+    let place = layout(ty, cx.types());
+    let pointer = cx.realloc(0, 0, place.align as u32, place.size as u32)?;
+    let at = aligned(pointer, place.align)?;
+    slice(cx.memory(), at, place.size)?;
+    give(value, cx, ty, Place::Memory(at))?;
+    Ok(pointer)
+}
+
+/// A Rust type that lowers itself.
+fn scalar<T: Lower>(value: T, cx: &mut LowerCx<'_>, ty: InterfaceType, place: Place<'_, '_>) -> Result<()> {
+    match place {
+        Place::Flat(dst) => value.lower(cx, ty, dst),
+        Place::Memory(at) => value.store(cx, ty, at),
+    }
+}
+
+fn give(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType, place: Place<'_, '_>) -> Result<()> {
+    use InterfaceType as T;
+    let types = cx.types();
+    match (value, ty) {
+        (Value::Bool(v), T::Bool) => scalar(v, cx, ty, place),
+        (Value::S8(v), T::S8) => scalar(v, cx, ty, place),
+        (Value::U8(v), T::U8) => scalar(v, cx, ty, place),
+        (Value::S16(v), T::S16) => scalar(v, cx, ty, place),
+        (Value::U16(v), T::U16) => scalar(v, cx, ty, place),
+        (Value::S32(v), T::S32) => scalar(v, cx, ty, place),
+        (Value::U32(v), T::U32) => scalar(v, cx, ty, place),
+        (Value::S64(v), T::S64) => scalar(v, cx, ty, place),
+        (Value::U64(v), T::U64) => scalar(v, cx, ty, place),
+        (Value::Float32(v), T::Float32) => scalar(v, cx, ty, place),
+        (Value::Float64(v), T::Float64) => scalar(v, cx, ty, place),
+        (Value::Char(v), T::Char) => scalar(v, cx, ty, place),
+        (Value::String(v), T::String) => scalar(v, cx, ty, place),
+        (Value::List(values), T::List(i)) => list(values, cx, types[i].element, place),
+        (Value::Map(entries), T::Map(i)) => map(entries, cx, i, place),
+        (Value::List(values), T::FixedLengthList(i)) => {
+            sequence(values, cx, std::iter::repeat_n(types[i].element, types[i].size as usize), place)
+        }
+        (Value::Tuple(values), T::Tuple(i)) => sequence(values, cx, types[i].types.iter().copied(), place),
+        (Value::Record(fields), T::Record(i)) => {
+            let values = fields.into_iter().map(|(_, value)| value).collect();
+            sequence(values, cx, types[i].fields.iter().map(|field| field.ty), place)
+        }
+        (Value::Flags(names), T::Flags(i)) => flags(&names, cx, i, place),
+        (Value::Handle(handle), _) => {
+            let index = lower_handle(handle, cx, ty)?;
+            scalar(index, cx, T::U32, place)
+        }
+        (value, _) => variant(value, cx, ty, place),
+    }
+}
+
+/// Values one behind the other: fields, elements.
+fn sequence(
+    values: Vec<Value>,
+    cx: &mut LowerCx<'_>,
+    types: impl ExactSizeIterator<Item = InterfaceType>,
+    place: Place<'_, '_>,
+) -> Result<()> {
+    if values.len() != types.len() {
+        bail!("expected {} values, found {}", types.len(), values.len());
+    }
+    match place {
+        Place::Flat(dst) => values.into_iter().zip(types).try_for_each(|(value, ty)| lower(value, cx, ty, dst)),
+        Place::Memory(mut at) => values.into_iter().zip(types).try_for_each(|(value, ty)| {
+            let field = layout(ty, cx.types());
+            at = align_to(at, field.align);
+            let start = at;
+            at += field.size;
+            give(value, cx, ty, Place::Memory(start))
+        }),
+    }
+}
+
+/// Room for `len` elements in the guest: where it is.
+fn room(cx: &mut LowerCx<'_>, len: usize, size: usize, align: usize) -> Result<(u32, u32)> {
+    let bytes = len.checked_mul(size).filter(|bytes| *bytes <= BYTE_LENGTH_MAX);
+    let bytes = bytes.ok_or_else(|| format_err!("a list of {len} elements of {size} bytes is too long"))?;
+    let pointer = cx.realloc(0, 0, align as u32, bytes as u32)?;
+    slice(cx.memory(), pointer as usize, bytes)?;
+    // No element is empty, so a length whose bytes fit in 28 bits fits too.
+    Ok((pointer, len as u32))
+}
+
+fn list(values: Vec<Value>, cx: &mut LowerCx<'_>, element: InterfaceType, place: Place<'_, '_>) -> Result<()> {
+    let element_layout = layout(element, cx.types());
+    let (pointer, len) = room(cx, values.len(), element_layout.size, element_layout.align)?;
+    sequence(values, cx, std::iter::repeat_n(element, len as usize), Place::Memory(pointer as usize))?;
+    give_range((pointer, len), cx, place)
+}
+
+fn map(
+    entries: Vec<(Value, Value)>,
+    cx: &mut LowerCx<'_>,
+    index: wasmtime_environ::component::TypeMapIndex,
+    place: Place<'_, '_>,
+) -> Result<()> {
+    let ty = &cx.types()[index];
+    let size = ty.entry_abi.size32 as usize;
+    let (pointer, len) = room(cx, entries.len(), size, ty.entry_abi.align32 as usize)?;
+    for (n, (key, value)) in entries.into_iter().enumerate() {
+        let entry = pointer as usize + n * size;
+        give(key, cx, ty.key, Place::Memory(entry))?;
+        give(value, cx, ty.value, Place::Memory(entry + ty.value_offset32 as usize))?;
+    }
+    give_range((pointer, len), cx, place)
+}
+
+fn give_range(range: (u32, u32), cx: &mut LowerCx<'_>, place: Place<'_, '_>) -> Result<()> {
+    match place {
+        Place::Flat(dst) => {
+            dst.push(u64::from(range.0));
+            dst.push(u64::from(range.1));
+            Ok(())
+        }
+        Place::Memory(at) => write_pair(cx.memory(), at, range),
+    }
+}
+
+fn flags(
+    names: &[String],
+    cx: &mut LowerCx<'_>,
+    index: wasmtime_environ::component::TypeFlagsIndex,
+    place: Place<'_, '_>,
+) -> Result<()> {
+    let ty = InterfaceType::Flags(index);
+    let labels = cx.types()[index].names.iter().enumerate();
+    let set = labels.filter(|(_, label)| names.contains(label));
+    let bits = set.fold(0u32, |bits, (n, _)| bits | 1u32.checked_shl(n as u32).unwrap_or(0));
+    match place {
+        Place::Flat(dst) => dst.push(u64::from(bits)),
+        Place::Memory(at) => match layout(ty, cx.types()).size {
+            1 => write(cx.memory(), at, (bits as u8).to_le_bytes())?,
+            2 => write(cx.memory(), at, (bits as u16).to_le_bytes())?,
+            _ => write(cx.memory(), at, bits.to_le_bytes())?,
+        },
+    }
+    Ok(())
+}
+
+fn variant(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType, place: Place<'_, '_>) -> Result<()> {
+    let types = cx.types();
+    let (case, payload_ty, place_of) = find_case(&value, ty, types)?;
+    let payload = match value {
+        Value::Variant(_, payload) | Value::Option(payload) | Value::Result(Ok(payload) | Err(payload)) => payload,
+        _ => None,
+    };
+    match place {
+        Place::Flat(dst) => {
+            dst.push(u64::from(case));
+            let used = payload_ty.map_or(0, |ty| layout(ty, types).flat);
+            if let (Some(payload), Some(ty)) = (payload, payload_ty) {
+                lower(*payload, cx, ty, dst)?;
+            }
+            dst.pad((place_of.whole.flat - 1).saturating_sub(used));
+            Ok(())
+        }
+        Place::Memory(at) => {
+            place_of.store_case(case, (), cx, NO_TYPE, at)?;
+            match (payload, payload_ty) {
+                (Some(payload), Some(ty)) => give(*payload, cx, ty, Place::Memory(at + place_of.payload())),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+type Case = (u32, Option<InterfaceType>, VariantLayout);
+
+fn find_case(value: &Value, ty: InterfaceType, types: &ComponentTypes) -> Result<Case> {
+    let (Some((name, _)), Some(cases)) = (case_of(value), cases(ty, types)) else {
+        bail!("a value of another type than the function has")
+    };
+    let Some(case) = cases.iter().position(|(case, _)| *case == name) else { bail!("no case `{name}`") };
+    Ok((case as u32, cases[case].1, variant_layout(&cases, types)))
+}
+
+fn lower_handle(handle: Handle, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<u32> {
+    match (handle, ty) {
+        (Handle::Readable(end), InterfaceType::Stream(_) | InterfaceType::Future(_)) => cx.lower_end(ty, end.0),
+        (handle, InterfaceType::Own(table)) => cx.own_dynamic(table, handle),
+        _ => bail!("a handle of another kind than the function has"),
+    }
+}

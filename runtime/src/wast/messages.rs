@@ -1,0 +1,31 @@
+//! Does an error say what a script expects?
+//!
+//! Scripts expect wasmtime's words. Where ours are the same, the expected text is part of the error's. Where they differ with a
+//! reason, `SAME` says which texts mean the same; nothing else counts.
+
+/// What wasmtime puts before the text of a trap, and some scripts with it.
+const TRAP: &str = "wasm trap: ";
+
+/// Expected text, and what our error says instead.
+const SAME: &[(&str, &str)] = &[];
+
+/// Is `actual` the error that a script describes as `expected`?
+pub(super) fn says(actual: &str, expected: &str) -> bool {
+    let expected = expected.strip_prefix(TRAP).unwrap_or(expected);
+    actual.contains(expected) || SAME.iter().any(|(theirs, ours)| *theirs == expected && actual.contains(ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SAME, says};
+
+    #[test]
+    fn an_error_says_what_is_in_its_text_or_in_the_table() {
+        assert!(says("wasm trap: wasm `unreachable` instruction executed", "unreachable"));
+        assert!(says("unknown handle index 3", "wasm trap: unknown handle index 3"));
+        assert!(!says("unknown handle index 3", "unreachable"));
+        for (theirs, ours) in SAME {
+            assert!(says(&format!("a call trapped: {ours}"), theirs), "{theirs}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Directives, one after the other.
+//!
+//! Names are those of the script: definitions are components that nobody has linked yet, instances have a zone each. The newest
+//! instance is the one that an `invoke` without a name means.
+
+use super::host::{self, Drops, Host};
+use super::instance::{Called, Instance};
+use super::{messages, value};
+use crate::component::{self, Compiled};
+use crate::host::linker::{LinkError, Linker};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmparser::{Parser, Validator, WasmFeatures};
+use wasmtime::Engine;
+use wast::{QuoteWat, WastDirective, WastExecute, WastInvoke, Wat};
+
+/// A script that is being run.
+pub(super) struct Script<'a> {
+    engine: &'a Engine,
+    features: WasmFeatures,
+    linker: Linker,
+    drops: Rc<Drops>,
+    deadline: Instant,
+    definitions: HashMap<String, Arc<Compiled>>,
+    instances: HashMap<String, Rc<Instance>>,
+    newest_definition: Option<Arc<Compiled>>,
+    newest: Option<Rc<Instance>>,
+    /// Assertions that held.
+    pub assertions: usize,
+}
+
+/// Why a component has no instance.
+enum Refused {
+    Link(LinkError),
+    Trap(String),
+}
+
+impl<'a> Script<'a> {
+    pub fn new(engine: &'a Engine, features: WasmFeatures, timeout: Duration) -> Self {
+        Script {
+            engine,
+            features,
+            linker: host::linker(),
+            drops: Rc::default(),
+            deadline: Instant::now() + timeout,
+            definitions: HashMap::new(),
+            instances: HashMap::new(),
+            newest_definition: None,
+            newest: None,
+            assertions: 0,
+        }
+    }
+
+    /// Runs one directive. An error says why the script fails.
+    pub async fn run(&mut self, directive: WastDirective<'_>) -> Result<()> {
+        let asserts = !matches!(
+            directive,
+            WastDirective::Module(_)
+                | WastDirective::ModuleDefinition(_)
+                | WastDirective::ModuleInstance { .. }
+                | WastDirective::Register { .. }
+                | WastDirective::Invoke(_)
+        );
+        self.directive(directive).await?;
+        ensure!(Instant::now() < self.deadline, "the script did not finish in time");
+        self.assertions += usize::from(asserts);
+        Ok(())
+    }
+
+    async fn directive(&mut self, directive: WastDirective<'_>) -> Result<()> {
+        match directive {
+            WastDirective::Module(module) => {
+                let name = module.name().map(|id| id.name());
+                let compiled = self.compile(module)?;
+                self.instantiate_named(name, compiled)
+            }
+            WastDirective::ModuleDefinition(module) => {
+                let name = module.name().map(|id| id.name().to_string());
+                let compiled = self.compile(module)?;
+                self.definitions.extend(name.map(|name| (name, compiled.clone())));
+                self.newest_definition = Some(compiled);
+                Ok(())
+            }
+            WastDirective::ModuleInstance { instance, module, .. } => {
+                let compiled = match module {
+                    Some(id) => self.definitions.get(id.name()).cloned(),
+                    None => self.newest_definition.clone(),
+                };
+                self.instantiate_named(instance.map(|id| id.name()), compiled.context("no such definition")?)
+            }
+            WastDirective::Register { name, module, .. } => {
+                let instance = self.instance(module.map(|id| id.name()))?;
+                self.instances.insert(name.to_string(), instance);
+                Ok(())
+            }
+            WastDirective::Invoke(invoke) => match self.invoke(&invoke).await? {
+                Called::Returned(_) => Ok(()),
+                Called::Trapped(trap) => bail!("trapped: {trap}"),
+            },
+            WastDirective::AssertReturn { exec: WastExecute::Invoke(invoke), results, .. } => {
+                match self.invoke(&invoke).await? {
+                    Called::Returned(value) => value::expect(value.as_ref(), &results),
+                    Called::Trapped(trap) => bail!("expected a result, but it trapped: {trap}"),
+                }
+            }
+            WastDirective::AssertTrap { exec: WastExecute::Invoke(call), message, .. }
+            | WastDirective::AssertExhaustion { call, message, .. } => match self.invoke(&call).await? {
+                Called::Returned(value) => bail!("expected a trap, \"{message}\", but it returned {value:?}"),
+                Called::Trapped(trap) => says("trap", &trap, message),
+            },
+            WastDirective::AssertTrap { exec: WastExecute::Wat(wat), message, .. } => {
+                let compiled = self.compile(QuoteWat::Wat(wat))?;
+                match self.instantiate(compiled) {
+                    Ok(_) => bail!("expected a trap, \"{message}\", but it was instantiated"),
+                    Err(Refused::Trap(trap)) => says("trap", &trap, message),
+                    Err(Refused::Link(error)) => Err(unsupported(&error)),
+                }
+            }
+            WastDirective::AssertInvalid { module, message, .. }
+            | WastDirective::AssertMalformed { module, message, .. } => self.assert_rejected(module, message),
+            WastDirective::AssertUnlinkable { module, message, .. } => self.assert_unlinkable(module, message),
+            WastDirective::AssertReturn { .. } | WastDirective::AssertTrap { .. } => {
+                bail!("unsupported: `get` of a core module's global")
+            }
+            WastDirective::AssertException { .. } => bail!("unsupported: exceptions"),
+            WastDirective::AssertSuspension { .. } => bail!("unsupported: stack switching"),
+            WastDirective::AssertInvalidCustom { .. } | WastDirective::AssertMalformedCustom { .. } => {
+                bail!("unsupported: assertions about custom sections")
+            }
+            WastDirective::Thread(_) | WastDirective::Wait { .. } => bail!("unsupported: threads of a script"),
+        }
+    }
+
+    fn compile(&self, mut module: QuoteWat<'_>) -> Result<Arc<Compiled>> {
+        let bytes = module.encode().map_err(|error| anyhow!("{}", error.message()))?;
+        ensure!(Parser::is_component(&bytes), "unsupported: a core module outside of a component");
+        Ok(Arc::new(component::compile_with(self.engine, &bytes, self.features)?))
+    }
+
+    fn instantiate(&self, compiled: Arc<Compiled>) -> std::result::Result<Instance, Refused> {
+        let component = self.linker.link(self.engine, compiled).map_err(Refused::Link)?;
+        Instance::new(component, Host::new(&self.drops)).map_err(Refused::Trap)
+    }
+
+    fn instantiate_named(&mut self, name: Option<&str>, compiled: Arc<Compiled>) -> Result<()> {
+        let instance = match self.instantiate(compiled) {
+            Ok(instance) => Rc::new(instance),
+            Err(Refused::Trap(trap)) => bail!("instantiation trapped: {trap}"),
+            Err(Refused::Link(error)) => return Err(unsupported(&error)),
+        };
+        self.instances.extend(name.map(|name| (name.to_string(), instance.clone())));
+        self.newest = Some(instance);
+        Ok(())
+    }
+
+    fn instance(&self, name: Option<&str>) -> Result<Rc<Instance>> {
+        match name {
+            Some(name) => self.instances.get(name).cloned().with_context(|| format!("no instance `{name}`")),
+            None => self.newest.clone().context("no instance before this"),
+        }
+    }
+
+    async fn invoke(&self, invoke: &WastInvoke<'_>) -> Result<Called> {
+        let instance = self.instance(invoke.module.map(|id| id.name()))?;
+        let params = invoke.args.iter().map(value::argument).collect::<Result<_>>()?;
+        instance.call(invoke.name, params, self.deadline).await
+    }
+
+    /// The text cannot be read, or the validator refuses it. That only our engine refuses it does not count.
+    fn assert_rejected(&self, mut module: QuoteWat<'_>, message: &str) -> Result<()> {
+        let bytes = match module.encode() {
+            Ok(bytes) => bytes,
+            Err(error) => return says("error", &error.message(), message),
+        };
+        match Validator::new_with_features(self.features).validate_all(&bytes) {
+            Ok(_) => bail!("expected an error, \"{message}\", but it is valid"),
+            Err(error) => says("error", &error.to_string(), message),
+        }
+    }
+
+    fn assert_unlinkable(&self, module: Wat<'_>, message: &str) -> Result<()> {
+        let compiled = self.compile(QuoteWat::Wat(module))?;
+        match self.instantiate(compiled) {
+            Err(Refused::Link(error)) => says("error", &error.to_string(), message),
+            Err(Refused::Trap(trap)) => bail!("expected a link error, \"{message}\", but it trapped: {trap}"),
+            Ok(_) => bail!("expected a link error, \"{message}\", but it was instantiated"),
+        }
+    }
+}
+
+fn says(what: &str, actual: &str, expected: &str) -> Result<()> {
+    ensure!(
+        messages::says(actual, expected),
+        "expected the {what} \"{expected}\", got \"{}\"",
+        super::first_line(actual)
+    );
+    Ok(())
+}
+
+/// Components of a script can import from the host, not from each other.
+fn unsupported(error: &LinkError) -> anyhow::Error {
+    anyhow!("unsupported: {error}")
+}

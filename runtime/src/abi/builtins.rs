@@ -121,7 +121,7 @@ pub(crate) fn bind(
                     task::ensure_record(&mut store)?;
                     let mut buffer = [0; FLAT_MAX];
                     let params = values.flat(params.len(), &mut buffer, &params);
-                    let status = store.data_mut().admit(n, params)?;
+                    let status = task::admit(store, n, params)?;
                     values.set_u32(0, status.unwrap_or(u32::MAX));
                     Ok(())
                 })?;
@@ -201,6 +201,9 @@ pub(crate) fn bind(
                 store.data_mut().opened(values.u32(0));
                 Ok(())
             })?,
+            HostImport::MayNotBlock => {
+                binder.bind(&name, &signature, |mut store, _| store.data_mut().check_may_block())?;
+            }
             HostImport::MayNotEnter => {
                 binder.bind(&name, &signature, |mut store, values| store.data_mut().may_not_enter(values.u32(0)))?;
             }

@@ -9,7 +9,7 @@ use super::record::{Record, Records};
 use super::stream::{End, Stream};
 use super::table::Table;
 use super::task::{Entrant, Subtask, Task};
-use super::thread::{Stacks, Switch, Thread, ThreadTable};
+use super::thread::{DEADLOCK, Stacks, Switch, Thread, ThreadTable};
 use super::waitable::WaitableSet;
 use super::wake::Wakes;
 use super::zone::WeakZone;
@@ -245,7 +245,7 @@ impl State {
         }
         let mut waiting = self.waiting_threads();
         waiting.extend(self.waiting_tasks());
-        Some(format!("deadlock detected: event loop cannot make further progress: {}", waiting.join("; ")))
+        Some(format!("{DEADLOCK}: {}", waiting.join("; ")))
     }
 
     /// Counts of what is alive, for leak tests and metrics.

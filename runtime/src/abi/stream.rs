@@ -186,6 +186,12 @@ impl Operation<'_> {
 
 /// `stream.read`, `stream.write`, `future.read`, `future.write`: gives the packed result or `BLOCKED`.
 pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
+    try_copy(store.as_context_mut(), op, handle, ptr, len)
+        .map_err(|fault| store.data_mut().rather_cannot_block(op.async_, fault))
+}
+
+#[inline]
+fn try_copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
     check_buffer(&mut store, op, ptr, len)?;
     let State { instances, streams, .. } = store.data_mut();
     let slot = instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty)?;
@@ -453,6 +459,10 @@ impl State {
 
     /// `{stream,future}.cancel-{read,write}`. Whoever is on the other side, cancellation is complete at once.
     pub(crate) fn cancel_copy(&mut self, end: EndType, async_: bool, handle: u32) -> Result<u32> {
+        self.try_cancel_copy(end, async_, handle).map_err(|fault| self.rather_cannot_block(async_, fault))
+    }
+
+    fn try_cancel_copy(&mut self, end: EndType, async_: bool, handle: u32) -> Result<u32> {
         let slot = self.handles(end.instance).expect(handle, end.kind(), end.ty)?;
         if slot.copy != CopyState::Copying || slot.waiter != NONE {
             bail!("cannot cancel: no operation is in progress on the stream or future");
@@ -465,7 +475,12 @@ impl State {
         if !has_event {
             self.notify_pending(stream, CANCELLED);
         }
-        Ok(self.deliver(end.instance, handle).2)
+        let (_, _, payload) = self.deliver(end.instance, handle);
+        if end.future || payload & 0xf != COMPLETED {
+            return Ok(payload);
+        }
+        // What was copied before counts, and the end knows that there will be no more.
+        Ok(payload | CANCELLED)
     }
 
     /// `{stream,future}.drop-{readable,writable}`

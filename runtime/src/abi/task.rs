@@ -239,16 +239,12 @@ impl State {
         }
     }
 
-    /// A call through adapter `n` meets a closed gate: it waits there, and the caller gets a subtask or waits as well.
-    /// `None`: go on.
-    pub(crate) fn admit(&mut self, n: u32, params: &[u64]) -> Result<Option<u32>> {
+    /// A call through adapter `n` waits at a gate, and the caller gets a subtask or waits as well.
+    fn wait_at_gate(&mut self, n: u32, params: &[u64]) -> Result<u32> {
         let compiled = self.compiled.clone();
         let adapter = &compiled.plan.adapters[n as usize];
         let (caller, callee) = (adapter.caller, adapter.callee);
         let exclusive = !matches!(adapter.lift, LiftKind::Stackful);
-        if !adapter.async_type || self.records().gate(callee) & gate_mask(exclusive) == 0 {
-            return Ok(None);
-        }
         let callback = match adapter.lift {
             LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
             _ => None,
@@ -270,7 +266,7 @@ impl State {
             }
         };
         self.wait_to_enter(callee, Entrant::Task(task))?;
-        Ok(Some(status))
+        Ok(status)
     }
 
     /// A sync call between two synchronous sides meets a closed gate: the caller waits there.
@@ -760,6 +756,28 @@ fn gate_mask(exclusive: bool) -> u32 {
     record::GATE_BACKPRESSURE | record::GATE_WAITERS | if exclusive { record::GATE_EXCLUSIVE } else { 0 }
 }
 
+/// A call through adapter `n` meets a gate: `None` to go on, else the status for the caller, or nothing of meaning if the word
+/// `DRIVE` names a stack to drive before the question is asked again.
+pub(crate) fn admit(mut store: StoreContextMut<'_, State>, n: u32, params: &[u64]) -> Result<Option<u32>> {
+    let state = store.data_mut();
+    let adapter = &state.compiled.plan.adapters[n as usize];
+    let (callee, async_type) = (adapter.callee, adapter.async_type);
+    let mask = gate_mask(!matches!(adapter.lift, LiftKind::Stackful));
+    let closed = state.records().gate(callee) & mask;
+    if !async_type || closed == 0 {
+        return Ok(None);
+    }
+    // Who holds the exclusivity and has got what he waited for goes first: then the call need not wait.
+    if closed == record::GATE_EXCLUSIVE {
+        let caller = state.current();
+        if let Some(fiber) = thread::resume_holder(store.as_context_mut(), callee)? {
+            store.data_mut().drive(fiber, caller);
+            return Ok(Some(BLOCKED));
+        }
+    }
+    store.data_mut().wait_at_gate(n, params).map(Some)
+}
+
 /// `subtask.cancel`. A callee that waits is told at once, on top of the caller's stack: if it needs a stack for that, the word
 /// `DRIVE` names it, and the shim calls `cancel_done` when it has run.
 pub(crate) fn subtask_cancel(
@@ -769,7 +787,10 @@ pub(crate) fn subtask_cancel(
     async_: bool,
 ) -> Result<u32> {
     let state = store.data_mut();
-    let slot = state.handles(instance).expect(handle, Kind::Subtask, 0)?;
+    let slot = match state.handles(instance).expect(handle, Kind::Subtask, 0) {
+        Ok(slot) => *slot,
+        Err(fault) => return Err(state.rather_cannot_block(async_, fault)),
+    };
     let (object, in_set) = (slot.object, slot.set != NONE);
     let subtask = &mut state.subtasks[object as usize];
     if subtask.lenders.is_none() {

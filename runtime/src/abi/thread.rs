@@ -11,7 +11,7 @@
 use super::record::Record;
 use super::state::{Ready, State};
 use super::table::{EventCode, NONE};
-use super::task::{Cancel, Job, Run, ensure_record};
+use super::task::{Cancel, Job, ensure_record};
 use super::waitable::{Event, store_event};
 use super::{Result, host_call, stream, would_block};
 use crate::component::plan::{Pause, Then};
@@ -310,6 +310,27 @@ impl State {
         }
     }
 
+    /// A function of async type is called synchronously. From a task of sync type that is a trap, unless another thread of its
+    /// instance could run meanwhile.
+    pub(crate) fn check_may_block(&mut self) -> Result<()> {
+        let record = self.current();
+        let instance = self.records().field(record, record::INSTANCE);
+        let others = self.ready.iter().any(|ready| is_candidate(self, *ready, instance));
+        if self.flags(record) & record::FLAG_ASYNC != 0 || (others && record != Record::NONE) {
+            return Ok(());
+        }
+        cannot_block()
+    }
+
+    /// The fault of an operation: that it is synchronous in a task which cannot block comes before everything else.
+    #[cold]
+    pub(crate) fn rather_cannot_block(&mut self, async_: bool, fault: wasmtime::Error) -> wasmtime::Error {
+        match async_ {
+            true => fault,
+            false => self.check_may_block().err().unwrap_or(fault),
+        }
+    }
+
     /// A stack for the pump, if there is something to do.
     pub(crate) fn worker(&mut self) -> Result<Option<u32>> {
         if self.ready.is_empty() || self.budget == 0 {
@@ -430,6 +451,9 @@ impl State {
     }
 }
 
+/// How a wait that cannot end is reported.
+pub(crate) const DEADLOCK: &str = "deadlock detected: event loop cannot make further progress";
+
 #[cold]
 fn cannot_block<T>() -> Result<T> {
     bail!("cannot block a synchronous task before returning")
@@ -497,6 +521,24 @@ pub(super) fn resume(mut store: StoreContextMut<'_, State>, thread: u32) -> Resu
     Ok(None)
 }
 
+/// The stack of the thread that holds the exclusivity of `instance`, if it can go on.
+pub(super) fn resume_holder(mut store: StoreContextMut<'_, State>, instance: u32) -> Result<Option<u32>> {
+    let state = store.data();
+    let holds = |ready: &Ready| match ready {
+        Ready::Thread(thread) => state.threads.get(*thread as usize).is_some_and(|thread| {
+            let aside = matches!(thread.run, ThreadRun::Parked(Stack::Aside { .. }, _));
+            aside && thread.instance == instance && state.holds_exclusivity(thread)
+        }),
+        _ => false,
+    };
+    let Some(position) = state.ready.iter().position(holds) else { return Ok(None) };
+    let Some(Ready::Thread(thread)) = store.data_mut().ready.remove(position) else {
+        unreachable!("it has just been found there")
+    };
+    let Some(value) = wake_thread(&mut store, thread)? else { return Ok(None) };
+    store.data_mut().activate_thread(thread, value).map(Some)
+}
+
 /// The running thread has parked: gives a stack to drive meanwhile, `SUSPEND` to put its own stack aside, or `GO_ON`.
 pub(crate) fn block(mut store: StoreContextMut<'_, State>) -> Result<i32> {
     let state = store.data_mut();
@@ -542,7 +584,7 @@ fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32
         match ready {
             Ready::HostCall(call) => host_call::poll(store.as_context_mut(), call)?,
             Ready::HostEnd(stream) => stream::poll_source(store.as_context_mut(), stream)?,
-            Ready::Enter(_) => unreachable!("whoever enters is no thread yet"),
+            Ready::Enter(_) | Ready::Task(_) => unreachable!("they are no candidates"),
             Ready::Thread(ready) => {
                 let Some(value) = wake_thread(&mut store, ready)? else { continue };
                 let state = store.data_mut();
@@ -553,32 +595,24 @@ fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32
                 }
                 return state.activate_thread(ready, value).map(u32::cast_signed);
             }
-            Ready::Task(task) => {
-                let state = store.data_mut();
-                if let Some(event) = state.wake_event(task) {
-                    return state.hand_over_callback(task, event).map(u32::cast_signed);
-                }
-            }
         }
     }
-    cannot_block()
+    match store.data().ready.is_empty() {
+        true => cannot_block(),
+        false => bail!("{DEADLOCK}: a synchronous task waits, and what is ready must not run before it has returned"),
+    }
 }
 
+/// May `ready` run while a task of sync type in `instance` waits? Callbacks and other code that needs the exclusivity of the
+/// instance may not.
 fn is_candidate(state: &State, ready: Ready, instance: u32) -> bool {
     match ready {
         Ready::HostCall(_) | Ready::HostEnd(_) => true,
-        Ready::Enter(_) => false,
-        Ready::Task(task) => state
-            .tasks
-            .get(task as usize)
-            .is_some_and(|task| task.instance == instance && !matches!(task.run, Run::Entering(_))),
-        Ready::Thread(thread) => state.threads.get(thread as usize).is_none_or(|thread| {
-            let here = thread.instance == instance;
-            match thread.run {
-                ThreadRun::Parked(Stack::Below, _) => here,
-                _ => here && !state.holds_exclusivity(thread),
-            }
-        }),
+        Ready::Enter(_) | Ready::Task(_) => false,
+        Ready::Thread(thread) => state
+            .threads
+            .get(thread as usize)
+            .is_some_and(|thread| thread.instance == instance && !state.holds_exclusivity(thread)),
     }
 }
 

@@ -182,7 +182,11 @@ impl ShimModule<'_> {
             Builtin::SubtaskCancel { .. } => {
                 let result = asm.local(ValType::I32);
                 asm.set(result);
-                self.drive_cancelled(asm, n, fibers, result);
+                // A thread that is cancelled runs at once, on top of who cancels it.
+                let done = self.host(HostImport::CancelDone(n));
+                drive_if_asked(asm, fibers, |asm| {
+                    asm.params().call(done).set(result);
+                });
                 asm.get(result);
                 wait_if_blocked(asm, fibers, blocks);
             }
@@ -194,16 +198,17 @@ impl ShimModule<'_> {
             _ => wait_if_blocked(asm, fibers, blocks),
         }
     }
+}
 
-    /// A thread that is cancelled runs at once, on top of who cancels it.
-    fn drive_cancelled(&self, asm: &mut Asm, n: u32, fibers: Fibers, result: u32) {
-        let (fiber, current) = (asm.local(ValType::I32), asm.local(ValType::I32));
-        asm.load_at(record::DRIVE).tee(fiber).if_();
-        // The host has made the cancelled thread the current one, and left its caller in a word.
-        asm.store_at(record::DRIVE, 0).load_at(record::CALLER).set(current);
-        asm.get(fiber).call(fibers.drive).set_current_to(current);
-        asm.params().call(self.host(HostImport::CancelDone(n))).set(result).end();
-    }
+/// Drives the stack that the host has named, if it has, and does what follows then.
+pub(super) fn drive_if_asked(asm: &mut Asm, fibers: Fibers, then: impl Fn(&mut Asm)) {
+    let (fiber, current) = (asm.local(ValType::I32), asm.local(ValType::I32));
+    asm.load_at(record::DRIVE).tee(fiber).if_();
+    // The host has made the other thread the current one, and left the caller in a word.
+    asm.store_at(record::DRIVE, 0).load_at(record::CALLER).set(current);
+    asm.get(fiber).call(fibers.drive).set_current_to(current);
+    then(asm);
+    asm.end();
 }
 
 /// Makes sure that there is a stack in slot `fiber`.

@@ -121,6 +121,8 @@ pub enum HostImport {
     Grow,
     /// An instance with waiting calls has become free: `(instance)`.
     Opened,
+    /// A task of sync type calls an async function synchronously: `()`, traps if it may not.
+    MayNotBlock,
     /// A sync call of an async function has to wait for the instance: `(instance)`; traps if it cannot.
     MayNotEnter,
     /// The instance may not be left: `(instance)`, traps.
@@ -155,7 +157,7 @@ impl HostImport {
             HostImport::ReturnTrap | HostImport::Finished => (vec![I32, I32], vec![]),
             HostImport::Worker | HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
             HostImport::CancelDone(_) => (vec![I32], vec![I32]),
-            HostImport::Grow | HostImport::SyncReturn(_) => (vec![], vec![]),
+            HostImport::Grow | HostImport::MayNotBlock | HostImport::SyncReturn(_) => (vec![], vec![]),
             HostImport::Resolved
             | HostImport::Exited
             | HostImport::Idle
@@ -219,6 +221,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
         HostImport::Next,
         HostImport::Grow,
         HostImport::Opened,
+        HostImport::MayNotBlock,
         HostImport::MayNotEnter,
         HostImport::MayNotLeave,
         HostImport::BorrowsRemain,
@@ -354,6 +357,9 @@ impl<'a> ShimModule<'a> {
         let mut asm = Asm::new(adapter.signature.params.len() as u32);
         let (task, parent, code) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
         self.trap_unless_may_leave(&mut asm, adapter.caller);
+        if adapter.async_type && !matches!(adapter.lower, Lower::Async { .. }) {
+            self.trap_unless_may_block(&mut asm);
+        }
         self.admit(&mut asm, n, code);
         self.push_task(&mut asm, n, task, parent);
         match self.own_stack(adapter) {
@@ -380,6 +386,11 @@ impl<'a> ShimModule<'a> {
         asm.const_(instance).call(self.host(HostImport::MayNotLeave)).op(Instruction::Unreachable).end();
     }
 
+    fn trap_unless_may_block(&self, asm: &mut Asm) {
+        asm.load_at(record::CURRENT).load(record::FLAGS).const_(record::FLAG_ASYNC).op(Instruction::I32And);
+        asm.op(Instruction::I32Eqz).if_().call(self.host(HostImport::MayNotBlock)).end();
+    }
+
     /// Only a function of async type is held back by the gate (CanonicalABI.md, `Task.enter_implicit_thread`).
     fn admit(&self, asm: &mut Asm, n: u32, status: u32) {
         let adapter = &self.plan.adapters[n as usize];
@@ -388,7 +399,8 @@ impl<'a> ShimModule<'a> {
             asm.load_at(record::gate(adapter.callee)).op(Instruction::I32Or);
         }
         asm.if_();
-        asm.params().call(self.host(HostImport::Admit(n))).tee(status).const_signed(-1).op(Instruction::I32Ne).if_();
+        self.ask_to_enter(asm, n, status);
+        asm.get(status).const_signed(-1).op(Instruction::I32Ne).if_();
         match adapter.lower {
             Lower::Async { .. } => {
                 asm.get(status).op(Instruction::Return);
@@ -396,6 +408,22 @@ impl<'a> ShimModule<'a> {
             Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => self.wait_for_result(asm, adapter),
         }
         asm.end().end();
+    }
+
+    fn ask_to_enter(&self, asm: &mut Asm, n: u32, status: u32) {
+        let admit = self.host(HostImport::Admit(n));
+        match self.fibers {
+            None => {
+                asm.params().call(admit).set(status);
+            }
+            Some(fibers) => {
+                asm.op(Instruction::Loop(BlockType::Empty)).params().call(admit).set(status);
+                fibers::drive_if_asked(asm, fibers, |asm| {
+                    asm.op(Instruction::Br(1));
+                });
+                asm.end();
+            }
+        }
     }
 
     /// A sync-lowered call waits for its result, and returns it.
@@ -668,6 +696,7 @@ impl<'a> ShimModule<'a> {
             asm.get(callee).const_(record::INSTANCE_SIZE).op(Instruction::I32Mul);
         };
         asm.get(is_async).if_();
+        self.trap_unless_may_block(&mut asm);
         gate(&mut asm);
         asm.load(record::INSTANCES).const_(!record::GATE_HELD).op(Instruction::I32And).if_();
         asm.get(callee).call(self.host(HostImport::MayNotEnter));

@@ -35,6 +35,19 @@ fn implementation(plan: &Plan, rt: u32) -> Implementation {
     }
 }
 
+#[cold]
+fn other_resource<T>(plan: &Plan, handle: u32, expected: u32, found: u32) -> Result<T> {
+    let whose = |rt| match implementation(plan, rt) {
+        Implementation::Host => "host-defined resource",
+        Implementation::Guest { .. } => "guest-defined resource",
+    };
+    bail!(
+        "handle index {handle} used with the wrong type, expected {} but found a different {}",
+        whose(expected),
+        whose(found)
+    )
+}
+
 impl State {
     /// The resource type of a table index.
     pub(crate) fn resource_type(&self, ty: TypeResourceTableIndex) -> (u32, u32) {
@@ -49,14 +62,14 @@ impl State {
     }
 
     fn resource(&mut self, instance: u32, rt: u32, handle: u32) -> Result<&mut Slot> {
-        let slot = self.handles(instance).get_mut(handle)?;
+        let slot = *self.handles(instance).get(handle)?;
         if !matches!(slot.kind, Kind::Own | Kind::Borrow) {
             bail!("handle {handle} is a {:?}, not a resource", slot.kind);
         }
         if slot.ty != rt {
-            bail!("handle index {handle} used with the wrong type");
+            return other_resource(self.plan(), handle, rt, slot.ty);
         }
-        Ok(slot)
+        self.handles(instance).get_mut(handle)
     }
 
     /// `resource.rep`

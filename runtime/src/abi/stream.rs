@@ -226,13 +226,36 @@ fn try_copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr
 #[cold]
 fn may_not_copy(slot: &Slot, op: &CopyOp) -> Result<u32> {
     match slot.copy {
-        CopyState::Idle => bail!("a synchronous operation on a stream or future that is in a waitable set"),
+        CopyState::Idle => bail!("waitable cannot be used synchronously while added to a waitable set"),
         CopyState::Copying | CopyState::Cancelling => {
             bail!("cannot have concurrent operations active on a future/stream")
         }
-        CopyState::Done if op.end.future => bail!("cannot use a future end after it is done"),
-        CopyState::Done => bail!("cannot use a stream end after being notified that the other end dropped"),
+        CopyState::Done => bail!("{}", done(&op.end)),
     }
+}
+
+/// Why an end that is done cannot be used.
+fn done(end: &EndType) -> &'static str {
+    match (end.future, end.write) {
+        (true, true) => "cannot write to future after previous write succeeded or readable end dropped",
+        (true, false) => "cannot read from future after previous read succeeded",
+        (false, true) => "cannot write to stream after being notified that the readable end dropped",
+        (false, false) => "cannot read from stream after being notified that the writable end dropped",
+    }
+}
+
+/// Why a readable end cannot be given to somebody else.
+fn not_lifted(kind: Kind, state: CopyState) -> &'static str {
+    match (kind, state) {
+        (Kind::FutureRead, CopyState::Done) => "cannot lift future after previous read succeeded",
+        (Kind::FutureRead, _) => "cannot lift busy future",
+        (_, CopyState::Done) => "cannot lift stream after being notified that the writable end dropped",
+        _ => "cannot lift busy stream",
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    if kind == Kind::FutureRead { "future" } else { "stream" }
 }
 
 /// The operation has to wait: so does the guest, unless it is asynchronous.
@@ -270,7 +293,7 @@ fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, l
 #[cold]
 fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, len: u32) -> Result<()> {
     if len > BUFFER_LENGTH_MAX {
-        bail!("stream buffer of {len} elements; 2^28 - 1 at most");
+        bail!("stream read/write count too large: {len} elements; 2^28 - 1 at most");
     }
     if op.element.payload.is_none() || len == 0 {
         return Ok(());
@@ -468,7 +491,7 @@ impl State {
             bail!("cannot cancel: no operation is in progress on the stream or future");
         }
         if slot.set != NONE && !async_ {
-            bail!("a synchronous cancellation on a stream or future that is in a waitable set");
+            bail!("waitable cannot be used synchronously while added to a waitable set");
         }
         slot.copy = CopyState::Cancelling;
         let (stream, has_event) = (slot.object, slot.event != EventCode::None);
@@ -487,7 +510,7 @@ impl State {
     pub(crate) fn drop_end(&mut self, end: EndType, handle: u32) -> Result<()> {
         let slot = self.handles(end.instance).expect(handle, end.kind(), end.ty)?;
         if matches!(slot.copy, CopyState::Copying | CopyState::Cancelling) {
-            bail!("cannot drop a stream or future end while an operation is in progress");
+            bail!("cannot drop busy {}: an operation is in progress", if end.future { "future" } else { "stream" });
         }
         if end.future && end.write && slot.copy != CopyState::Done {
             bail!("cannot drop future write end without first writing a value");
@@ -530,13 +553,10 @@ impl State {
     pub(crate) fn take_readable(&mut self, instance: u32, kind: Kind, ty: u32, handle: u32) -> Result<u32> {
         let slot = self.handles(instance).expect(handle, kind, ty)?;
         if slot.copy != CopyState::Idle {
-            bail!(
-                "cannot pass on a readable end that is {}",
-                if slot.copy == CopyState::Done { "done" } else { "busy" }
-            );
+            bail!("{}", not_lifted(kind, slot.copy));
         }
         if slot.set != NONE {
-            bail!("cannot pass on a readable end that is in a waitable set");
+            bail!("cannot lift {} while it's in a waitable set", name(kind));
         }
         let stream = slot.object;
         self.handles(instance).remove(handle)?;

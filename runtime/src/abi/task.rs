@@ -381,7 +381,9 @@ impl State {
             return Ok(());
         }
         if self.records().field(record, record::RESOLVED) == 0 {
-            bail!("the task exited without calling `task.return` or `task.cancel`");
+            bail!(
+                "async-lifted export failed to produce a result: it exited without calling `task.return` or `task.cancel`"
+            );
         }
         self.records().free(record);
         let task = self.tasks.remove(task as usize);

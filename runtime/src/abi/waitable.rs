@@ -87,7 +87,7 @@ impl State {
             bail!("cannot drop waitable set {handle}: {} waitables are in it", set.elements);
         }
         if set.waiting > 0 {
-            bail!("cannot drop waitable set {handle}: a task waits for it");
+            bail!("cannot drop waitable set with waiters: a task waits for set {handle}");
         }
         self.handles(instance).remove(handle)?;
         self.sets.remove(object as usize);

@@ -79,7 +79,7 @@ pub(super) fn linker() -> Linker {
     linker.async_func("host", "return-two-slowly", |_, ()| {
         Box::pin(async {
             slowly().await;
-            Ok(2u32)
+            Ok(2i32)
         })
     });
     linker.async_func("host", "echo-slowly", |_, (v,): (u32,)| {

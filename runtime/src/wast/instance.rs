@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How long a call may rest before we ask whether anything can still happen to it.
 const REST: Duration = Duration::from_millis(1);
 
+/// Some scripts are about strings as long as a memory can hold.
+const MEMORY_BYTES_MAX: usize = 8 << 30;
+
 /// What a call can never come back from (wasmtime's words).
 const DEADLOCK: &str = "deadlock detected: event loop cannot make further progress";
 
@@ -35,8 +38,8 @@ impl Instance {
     /// Instantiates `component`; the error is the trap of a start function, or a lack of memory.
     pub fn new(component: Component, host: Host) -> std::result::Result<Instance, String> {
         let host = Rc::new(host);
-        let zone =
-            Zone::new(&component, Limits::default(), host.clone()).map_err(|error| error.root_cause().to_string())?;
+        let limits = Limits { memory_bytes_max: MEMORY_BYTES_MAX, ..Limits::default() };
+        let zone = Zone::new(&component, limits, host.clone()).map_err(|error| error.root_cause().to_string())?;
         let driver = executor::spawn(zone.drive());
         Ok(Instance { component, zone, host, driver })
     }

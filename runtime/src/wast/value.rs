@@ -35,9 +35,6 @@ fn constant(value: &WastVal<'_>) -> Value {
         WastVal::Char(v) => Value::Char(*v),
         WastVal::String(v) => Value::String((*v).to_string()),
         WastVal::List(values) => Value::List(all(values)),
-        WastVal::Map(entries) => {
-            Value::Map(entries.iter().map(|(key, value)| (constant(key), constant(value))).collect())
-        }
         WastVal::Record(fields) => {
             Value::Record(fields.iter().map(|(name, value)| ((*name).to_string(), constant(value))).collect())
         }

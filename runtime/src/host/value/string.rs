@@ -62,7 +62,7 @@ fn load_range(cx: &mut LiftCx<'_>, pointer: u32, code_units: u32) -> Result<Stri
 fn load_utf8(cx: &mut LiftCx<'_>, pointer: u32, byte_len: usize) -> Result<String> {
     let byte_len = admitted(byte_len)?;
     cx.charge(byte_len)?;
-    let bytes = slice(cx.memory(), pointer as usize, byte_len)?;
+    let bytes = range(cx.memory(), pointer as usize, byte_len)?;
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(e) => Err(format_err!("a string is not UTF-8: {e}")),
@@ -71,10 +71,10 @@ fn load_utf8(cx: &mut LiftCx<'_>, pointer: u32, byte_len: usize) -> Result<Strin
 
 fn load_utf16(cx: &mut LiftCx<'_>, pointer: u32, code_units: usize) -> Result<String> {
     let byte_len = admitted(2 * code_units)?;
-    let at = aligned(pointer, 2)?;
+    let at = aligned_to_2(pointer)?;
     // One code unit becomes at most three bytes of UTF-8.
     cx.charge(3 * code_units)?;
-    let (units, _) = slice(cx.memory(), at, byte_len)?.as_chunks::<2>();
+    let (units, _) = range(cx.memory(), at, byte_len)?.as_chunks::<2>();
     let mut text = String::with_capacity(code_units);
     for decoded in char::decode_utf16(units.iter().map(|unit| u16::from_le_bytes(*unit))) {
         match decoded {
@@ -88,11 +88,20 @@ fn load_utf16(cx: &mut LiftCx<'_>, pointer: u32, code_units: usize) -> Result<St
 fn load_latin1(cx: &mut LiftCx<'_>, pointer: u32, byte_len: usize) -> Result<String> {
     let byte_len = admitted(byte_len)?;
     // The encoding aligns to 2 also where its strings happen to be bytes.
-    let at = aligned(pointer, 2)?;
+    let at = aligned_to_2(pointer)?;
     // One byte becomes at most two of UTF-8.
     cx.charge(2 * byte_len)?;
-    let bytes = slice(cx.memory(), at, byte_len)?;
+    let bytes = range(cx.memory(), at, byte_len)?;
     Ok(bytes.iter().map(|byte| char::from(*byte)).collect())
+}
+
+/// The bytes of a string that a guest points to.
+fn range(memory: &[u8], at: usize, len: usize) -> Result<&[u8]> {
+    slice(memory, at, len).map_err(|error| format_err!("string pointer/length out of bounds of memory: {error}"))
+}
+
+fn aligned_to_2(pointer: u32) -> Result<usize> {
+    aligned(pointer, 2).map_err(|_| format_err!("string pointer not aligned to 2: {pointer:#x}"))
 }
 
 fn admitted(byte_len: usize) -> Result<usize> {

@@ -119,7 +119,7 @@ impl VariantLayout {
         if (case as usize) < self.cases {
             return Ok(case);
         }
-        Err(format_err!("discriminant {case} of a variant with {} cases", self.cases))
+        Err(format_err!("discriminant {case} out of range [0..{}) of a variant", self.cases))
     }
 }
 

@@ -21,6 +21,8 @@ use wasmtime_environ::component::{ComponentTypes, InterfaceType, TypeFutureTable
 const COMPLETED: u32 = 0;
 const DROPPED: u32 = 1;
 const CANCELLED: u32 = 2;
+/// The bits of a result that say which of these it is; above them is the progress.
+const RESULT_MASK: u32 = 0xf;
 
 /// `Buffer.MAX_LENGTH`
 const BUFFER_LENGTH_MAX: u32 = (1 << 28) - 1;
@@ -498,12 +500,10 @@ impl State {
         if !has_event {
             self.notify_pending(stream, CANCELLED);
         }
-        let (_, _, payload) = self.deliver(end.instance, handle);
-        if end.future || payload & 0xf != COMPLETED {
-            return Ok(payload);
-        }
-        // What was copied before counts, and the end knows that there will be no more.
-        Ok(payload | CANCELLED)
+        let result = self.deliver(end.instance, handle).2;
+        // Some elements may have moved before: they are reported with the cancellation, not instead of it.
+        let copied = !end.future && result & RESULT_MASK == COMPLETED;
+        Ok(if copied { result | CANCELLED } else { result })
     }
 
     /// `{stream,future}.drop-{readable,writable}`

@@ -17,12 +17,17 @@ const SAME: &[(&str, &str)] = &[
         "cannot write after being notified that the readable end dropped",
         "cannot write to stream after being notified that the readable end dropped",
     ),
+    // A future's writer can be notified of this only once, so we do not tell it from having written.
+    (
+        "cannot write after being notified that the readable end dropped",
+        "cannot write to future after previous write succeeded or readable end dropped",
+    ),
     // Dropping an end takes it out of its table.
     ("cannot remove busy stream", "cannot drop busy stream"),
     // The counter leaves its range; ours says at which side.
     ("backpressure counter overflow", "backpressure counter underflow"),
-    // The debug message is lifted as any string.
-    ("invalid debug message pointer", "string pointer/length out of bounds of memory"),
+    // The debug message is stored as any string.
+    ("invalid debug message pointer", "are out of bounds of a memory of"),
 ];
 
 /// Is `actual` the error that a script describes as `expected`?

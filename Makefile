@@ -4,7 +4,7 @@ CARGO ?= cargo
 GUESTS = tests/guests/target/wasm32-wasip2/release
 TEST_PACKAGES = -p interflow -p interflow-macros -p tests
 
-.PHONY: help demo test test-heavy guests build bench bench-http lint format docs ci
+.PHONY: help demo test test-heavy conformance guests build bench bench-http lint format docs ci
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ test: guests ## Runs all tests; the heavy ones are `make test-heavy`
 test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 open requests
 	$(CARGO) build --release -p interflow
 	$(CARGO) test --release -p tests -- --ignored
+
+conformance: ## Runs the .wast scripts of a directory: make conformance SUITE=../component-model/test
+	@test -n "$(SUITE)" || { echo "say which: make conformance SUITE=dir, a checkout of a suite or tests/conformance"; exit 2; }
+	$(CARGO) build -p interflow
+	target/debug/interflow wast --log error $(SUITE)
 
 guests: ## Builds the guest components
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2

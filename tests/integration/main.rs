@@ -16,3 +16,4 @@ mod outbound;
 mod serve;
 mod shutdown;
 mod support;
+mod wast;

@@ -73,18 +73,25 @@ struct Document<'a> {
 impl Wast {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let files = scripts(&self.paths).map_err(Failure::Input)?;
-        let (lines, total) = self.run_all(&files).map_err(Failure::Run)?;
+        match self.report(&files) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Failure::Told),
+            // Whoever reads has seen enough.
+            Err(error) if is_broken_pipe(&error) => Err(Failure::Told),
+            Err(error) => Err(Failure::Run(error)),
+        }
+    }
+
+    /// Runs `files` and prints what came of them; tells how many have failed.
+    fn report(&self, files: &[PathBuf]) -> Result<usize> {
+        let (lines, total) = self.run_all(files)?;
         if self.json {
-            let document = serde_json::to_string_pretty(&Document { files: &lines, total: &total });
-            let document = document.context("cannot write the report").map_err(Failure::Run)?;
-            print(&document).map_err(Failure::Run)?;
+            let document = Document { files: &lines, total: &total };
+            print(&serde_json::to_string_pretty(&document).context("cannot write the report")?)?;
         } else {
-            print(&total).map_err(Failure::Run)?;
+            print(&total)?;
         }
-        match total.failed {
-            0 => Ok(()),
-            _ => Err(Failure::Told),
-        }
+        Ok(total.failed)
     }
 
     fn run_all(&self, files: &[PathBuf]) -> Result<(Vec<Line>, Total)> {
@@ -198,7 +205,10 @@ impl fmt::Display for Total {
     }
 }
 
-/// A reader that has seen enough is no failure of the scripts.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn print(line: &dyn fmt::Display) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::state::State;
 use super::stream::{self, CopyOp, Element, EndType};
 use super::waitable::{self, store_event};
-use super::{Result, resource, task, thread, transcode};
+use super::{Result, call, resource, task, thread, transcode};
 use crate::component::Compiled;
 use crate::component::plan::{Builtin, CoreType, Signature, Then};
 use crate::component::shims::HostImport;
@@ -201,6 +201,7 @@ pub(crate) fn bind(
                 store.data_mut().opened(values.u32(0));
                 Ok(())
             })?,
+            HostImport::Uncaught => binder.bind(&name, &signature, |_, _| bail!("{}", call::UNCAUGHT))?,
             HostImport::MayNotBlock => {
                 binder.bind(&name, &signature, |mut store, _| store.data_mut().check_may_block())?;
             }

@@ -5,14 +5,25 @@
 
 use super::Result;
 use super::state::State;
-use wasmtime::{Func, StoreContextMut, ValRaw};
+use wasmtime::{Func, StoreContextMut, ThrownException, ValRaw, bail};
+
+/// An exception is a trap for everybody but the component that throws it (CanonicalABI.md, `call_and_trap_on_throw`).
+pub(super) const UNCAUGHT: &str = "uncaught exception propagated out of component";
 
 fn call<const N: usize>(mut store: StoreContextMut<'_, State>, func: Func, args: [u32; N]) -> Result<u32> {
     let mut values = args.map(ValRaw::u32);
     // SAFETY: the callers below pass functions whose core type component validation has fixed to `N` parameters of type i32
     // and at most one result of type i32, and `values` has room for both (`N` is at least 1).
-    unsafe { func.call_unchecked(&mut store, &mut values as *mut [ValRaw])? };
-    Ok(values[0].get_u32())
+    let called = unsafe { func.call_unchecked(&mut store, &mut values as *mut [ValRaw]) };
+    match called {
+        Ok(()) => Ok(values[0].get_u32()),
+        // It must not go on in whatever called the host.
+        Err(error) if error.is::<ThrownException>() => {
+            let _ = store.take_pending_exception();
+            bail!("{UNCAUGHT}")
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `realloc: (old_ptr, old_len, align, new_len) -> ptr`

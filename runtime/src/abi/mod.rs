@@ -4,7 +4,8 @@
 //! beside it change it, one concern each. Shims generated from the plan (`component::shims`) run what does not block and call
 //! in here for the rest (`builtins`). Knows plans and wakers, and nothing of WASI or HTTP.
 //!
-//! Blocking in the synchronous ABI is not possible here: it traps with a message that says so (`would_block`).
+//! Code that blocks in the synchronous ABI is put aside with its stack (`thread`), where the engine can do that; elsewhere it
+//! traps with a message that says so (`would_block`).
 
 mod builtins;
 mod call;
@@ -61,8 +62,8 @@ const MAX_FLAT_RESULTS: usize = 1;
 #[cold]
 fn would_block<T>(what: &str) -> Result<T> {
     bail!(
-        "{what} would have to block; this runtime cannot suspend synchronous code yet: use the asynchronous form \
-         (`async` lower with a callback)"
+        "{what} would have to block, and code with exceptions or garbage collected values cannot be put aside, nor any code \
+         on other machines than x86_64: use the asynchronous form (`async` lower with a callback)"
     )
 }
 

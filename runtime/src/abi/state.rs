@@ -157,11 +157,13 @@ pub struct Limits {
     pub table_elements_max: usize,
     /// Slices (`SLICE`) that guests may run on end before the zone is ended.
     pub slices_max: u32,
+    /// Jobs (starts of calls, callbacks, threads) that one entry runs before the worker's other tasks get a turn.
+    pub jobs_per_entry: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22, slices_max: u32::MAX }
+        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22, slices_max: u32::MAX, jobs_per_entry: 256 }
     }
 }
 

@@ -675,8 +675,8 @@ impl State {
             self.wait_to_enter(instance, Entrant::Task(task))?;
             self.opened(instance);
         } else {
-            // A function of sync type is not held back by the gate.
-            self.ready.push_back(Ready::Task(task));
+            // A function of sync type is not held back by the gate, nor by what runs on from earlier calls.
+            self.ready.push_front(Ready::Task(task));
         }
         Ok(())
     }

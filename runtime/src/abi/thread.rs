@@ -327,6 +327,7 @@ impl State {
     pub(crate) fn rather_cannot_block(&mut self, async_: bool, fault: wasmtime::Error) -> wasmtime::Error {
         match async_ {
             true => fault,
+            false if self.current() == Record::NONE => fault,
             false => self.check_may_block().err().unwrap_or(fault),
         }
     }

@@ -101,7 +101,7 @@ impl State {
             bail!("handle {waitable} is a {:?}, not a waitable", slot.kind);
         }
         if slot.waiter != NONE {
-            bail!("waitable cannot join a waitable set while it is used synchronously");
+            bail!("waitable cannot be used synchronously while added to a waitable set");
         }
         let joined = match set {
             0 => NONE,

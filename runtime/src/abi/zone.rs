@@ -30,9 +30,6 @@ use wasmtime::{
 };
 use wasmtime_environ::component::TypeTupleIndex;
 
-/// Jobs that one entry runs before the thread's other tasks get a turn.
-const BUDGET: u32 = 256;
-
 /// Epoch ticks of one slice. With one, an entry that begins right before a tick would be put aside though it is short.
 const SLICE_TICKS: u64 = 2;
 
@@ -213,6 +210,8 @@ impl Zone {
             if more {
                 executor::end_turn();
                 executor::yield_now().await;
+                // Others have had their turn, and may have asked for something.
+                self.prepare(&mut store);
             }
         }
         drop(store);
@@ -251,7 +250,7 @@ impl Zone {
             }
         }
         self.0.wakes.take(&mut state.ready);
-        state.budget = BUDGET;
+        state.budget = state.limits.jobs_per_entry;
         let ready = !state.ready.is_empty();
         if ready {
             store.set_epoch_deadline(SLICE_TICKS);

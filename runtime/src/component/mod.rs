@@ -61,10 +61,8 @@ pub fn engine() -> Result<Engine> {
         .context("cannot create the WebAssembly engine")
 }
 
-/// What the shims of components that may block need: tags are a part of exceptions, continuations are garbage collected types.
-/// Guests have none of it, because `translate` has validated them without.
-const STACKS: WasmFeatures =
-    WasmFeatures::STACK_SWITCHING.union(WasmFeatures::EXCEPTIONS).union(WasmFeatures::GC_TYPES);
+/// What the shims of components that may block need. Guests do not have it, because `translate` has validated them without.
+const STACKS: WasmFeatures = WasmFeatures::STACK_SWITCHING;
 
 /// Bytes of a suspendable stack, touched only as far as it is used. Two share a page of page tables.
 const STACK_BYTES: usize = 1 << 20;
@@ -94,12 +92,10 @@ fn can_suspend(engine: &Engine) -> bool {
     Module::validate(engine, &module.finish()).is_ok()
 }
 
-/// What guests' core modules may use: what the validator admits, less what belongs to components, what the engine is built
-/// without (shared memories), and what does not go with suspended stacks (the garbage collector, on which exceptions depend).
+/// What guests' core modules may use: what the validator admits, less what belongs to components, and what the engine is built
+/// without.
 fn core_features() -> WasmFeatures {
-    let core = WasmFeatures::WASM3
-        & !(WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS);
-    translate::features() & core
+    translate::features() & WasmFeatures::WASM3 & !WasmFeatures::THREADS
 }
 
 /// A component ready to be instantiated any number of times, on any thread.
@@ -252,7 +248,8 @@ struct Parts {
 impl Parts {
     fn compile(engine: &Engine, bytes: &[u8], features: WasmFeatures) -> Result<Parts> {
         let translated = translate::translate_with(bytes, features)?;
-        let fibers = translated.plan.may_block() && can_suspend(engine);
+        // The engine's collector cannot look into stacks that are put aside.
+        let fibers = translated.plan.may_block() && !translated.plan.collected && can_suspend(engine);
         let generated = shims::generate(&translated.plan, fibers)?;
         let (distinct, positions) = distinct(&translated.modules);
         let code = distinct

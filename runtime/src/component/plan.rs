@@ -50,6 +50,8 @@ pub struct Plan {
     pub callbacks: u32,
     /// See `memories`.
     pub post_returns: u32,
+    /// Do modules keep values in the engine's garbage collected heap? Exceptions are such values as well.
+    pub collected: bool,
     /// See `memories`: tables of functions, for `thread.new-indirect`.
     pub tables: u32,
     /// Per component instance: has it a built-in or a call that may have to wait for something in the synchronous ABI?
@@ -57,6 +59,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The signatures that functions may have been lifted with so that `task.return` with `signature` fits: it need not name the
+    /// memory if it has no use for it.
+    pub fn returns(&self, signature: u32) -> impl Iterator<Item = u32> + '_ {
+        let given = &self.return_signatures[signature as usize];
+        let fits = move |lifted: &ReturnSignature| {
+            let indifferent = given.memory.is_none() && !given.needs_memory;
+            *given == ReturnSignature { memory: if indifferent { None } else { lifted.memory }, ..lifted.clone() }
+        };
+        (0..self.return_signatures.len() as u32).filter(move |n| fits(&self.return_signatures[*n as usize]))
+    }
+
     /// Can any code of this component block? If not, none of it pays for stacks that can be put aside.
     pub fn may_block(&self) -> bool {
         self.blocking.contains(&true)
@@ -67,11 +80,12 @@ impl Plan {
         self.trampolines.iter().any(|trampoline| matches!(trampoline.builtin, Builtin::ThreadNewIndirect { .. }))
     }
 
-    /// The instance that `builtin` may block.
+    /// The instance that `builtin` may block, or make a stack for.
     pub fn blocks(&self, builtin: &Builtin) -> Option<u32> {
         let is_sync = |options: u32| !self.options[options as usize].async_;
         match *builtin {
             Builtin::WaitableSetWait { instance, .. }
+            | Builtin::ThreadNewIndirect { instance, .. }
             | Builtin::ThreadPause { instance, .. }
             | Builtin::SubtaskCancel { instance, async_: false } => Some(instance),
             Builtin::StreamRead { instance, options, .. }
@@ -577,6 +591,8 @@ pub struct ReturnSignature {
     pub encoding: u8,
     /// `memory` of the lift.
     pub memory: Option<u32>,
+    /// Can results of this type be in that memory?
+    pub needs_memory: bool,
     /// The instance.
     pub instance: u32,
 }

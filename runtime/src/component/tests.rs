@@ -674,11 +674,12 @@ fn the_engine_allows_what_the_validator_admits() {
         "(module (func (result v128) v128.const i64x2 0 0))",
         "(module (memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 1))))",
         "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+        "(module (tag) (func (throw 0)))",
+        "(module (type (struct (field i32))) (func (result anyref) (struct.new 0 (i32.const 1))))",
     ];
     let off = [
         "(module (memory 1 1 shared))",
-        "(module (tag))",
-        "(module (type (struct (field i32))) (func (result anyref) (struct.new 0 (i32.const 1))))",
+        "(module (type $f (func)) (type (cont $f)))",
         "(module (func (result i64 i64) (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))))",
     ];
     for text in on {

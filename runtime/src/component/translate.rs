@@ -35,10 +35,13 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::CM_IMPLEMENTS
         | WasmFeatures::CM_FIXED_LENGTH_LISTS
         | WasmFeatures::CM_MAP;
-    // The core engine is built without its garbage collector, on which exceptions depend too, and without shared memories.
-    features.remove(WasmFeatures::EXCEPTIONS | WasmFeatures::GC | WasmFeatures::GC_TYPES | WasmFeatures::THREADS);
+    // The core engine is built without shared memories.
+    features.remove(WasmFeatures::THREADS);
     features
 }
+
+/// What keeps values in the engine's garbage collected heap.
+const COLLECTED: WasmFeatures = WasmFeatures::EXCEPTIONS.union(WasmFeatures::GC).union(WasmFeatures::GC_TYPES);
 
 /// Validates and flattens `bytes`, which may use the features of [`features`].
 pub fn translate(bytes: &[u8]) -> Result<Translated> {
@@ -52,6 +55,16 @@ pub fn translate_with(bytes: &[u8], features: WasmFeatures) -> Result<Translated
         wasmparser::Parser::is_component(bytes),
         "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)"
     );
+    // Few guests need a collector, and adapters for exceptions cost something: so it is tried without first.
+    if let Ok(translated) = translate_as_is(bytes, features.difference(COLLECTED)) {
+        return Ok(translated);
+    }
+    let mut translated = translate_as_is(bytes, features)?;
+    translated.plan.collected = true;
+    Ok(translated)
+}
+
+fn translate_as_is(bytes: &[u8], features: WasmFeatures) -> Result<Translated> {
     let tunables = Tunables::default_host();
     let mut validator = Validator::new_with_features(features);
     let mut types = environ::ComponentTypesBuilder::new(&validator);
@@ -159,6 +172,7 @@ impl<'a> Planner<'a> {
             lifts: self.lifts,
             exports: self.exports,
             return_signatures: self.return_signatures,
+            collected: false,
             tables: component.num_runtime_tables,
             blocking: vec![false; component.num_runtime_component_instances as usize],
         };
@@ -275,6 +289,7 @@ impl<'a> Planner<'a> {
                     results: environ::TypeTupleIndex::from_u32(body.results),
                     encoding: u8::try_from(body.encoding)?,
                     memory: memory.map(|m| m.as_u32()),
+                    needs_memory: self.needs_memory(environ::TypeTupleIndex::from_u32(body.results)),
                     instance: body.callee,
                 }),
                 signature: fact.signature(name)?,
@@ -314,14 +329,15 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Validation asks for a memory only where results need one; where they do not, it does not take part in the comparison.
-    fn return_signature(&mut self, mut signature: ReturnSignature) -> u32 {
-        let results = &self.types[signature.results];
-        let flat = results.abi.flat_count(environ::MAX_FLAT_PARAMS).is_some();
-        if flat && !results.types.iter().any(|ty| has_pointer(&self.types, ty)) {
-            signature.memory = None;
-        }
+    fn return_signature(&mut self, signature: ReturnSignature) -> u32 {
         intern(&mut self.return_signatures, signature)
+    }
+
+    /// Do results of this type have to be read from memory?
+    fn needs_memory(&self, results: environ::TypeTupleIndex) -> bool {
+        let results = &self.types[results];
+        let flat = results.abi.flat_count(environ::MAX_FLAT_PARAMS).is_some();
+        !flat || results.types.iter().any(|ty| has_pointer(&self.types, ty))
     }
 
     /// An export of the newest instance, by name.
@@ -424,6 +440,7 @@ impl<'a> Planner<'a> {
             results: self.types[ty].results,
             encoding: encoding_byte(opts.string_encoding),
             memory: opts.memory().map(|m| m.as_u32()),
+            needs_memory: self.needs_memory(self.types[ty].results),
             instance: opts.instance.as_u32(),
         };
         let instance = opts.instance.as_u32();
@@ -473,6 +490,7 @@ impl<'a> Planner<'a> {
                     results: *results,
                     encoding: encoding_byte(opts.string_encoding),
                     memory: opts.memory().map(|m| m.as_u32()),
+                    needs_memory: self.needs_memory(*results),
                     instance: instance.as_u32(),
                 };
                 let signature = self.return_signature(signature);

@@ -30,7 +30,11 @@ pub(super) struct Instance {
 
 /// What came of a call.
 pub(super) enum Called {
-    Returned(Option<Value>),
+    Returned {
+        value: Option<Value>,
+        /// The trap of what ran on after that.
+        then: Option<String>,
+    },
     Trapped(String),
 }
 
@@ -38,7 +42,8 @@ impl Instance {
     /// Instantiates `component`; the error is the trap of a start function, or a lack of memory.
     pub fn new(component: Component, host: Host) -> std::result::Result<Instance, String> {
         let host = Rc::new(host);
-        let limits = Limits { memory_bytes_max: MEMORY_BYTES_MAX, ..Limits::default() };
+        // One job at a time: a script looks at a result before the rest of its instance goes on.
+        let limits = Limits { memory_bytes_max: MEMORY_BYTES_MAX, jobs_per_entry: 1, ..Limits::default() };
         let zone = Zone::new(&component, limits, host.clone()).map_err(|error| error.root_cause().to_string())?;
         let driver = executor::spawn(zone.drive());
         Ok(Instance { component, zone, host, driver })
@@ -68,10 +73,9 @@ impl Instance {
             }
         };
         Ok(match (outcome, self.zone.poison()) {
-            // What ran on after it had returned, before anybody could look at the result, belongs to the call.
-            (Err(CallError::Trap(reason)), _) | (Ok(_), Some(reason)) => Called::Trapped(reason.to_string()),
+            (Err(CallError::Trap(reason)), _) => Called::Trapped(reason.to_string()),
             (Err(CallError::Cancelled), _) => Called::Trapped("the call was cancelled".to_string()),
-            (Ok(value), None) => Called::Returned(value),
+            (Ok(value), then) => Called::Returned { value, then: then.map(|reason| reason.to_string()) },
         })
     }
 }

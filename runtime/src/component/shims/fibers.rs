@@ -195,6 +195,7 @@ impl ShimModule<'_> {
                 asm.call(fibers.block).op(Instruction::Drop).load_scratch(&trampoline.signature.results);
                 asm.op(Instruction::Return).end();
             }
+            Builtin::ThreadNewIndirect { .. } => {}
             _ => wait_if_blocked(asm, fibers, blocks),
         }
     }

@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use asm::{Asm, memarg, val};
 use fibers::Fibers;
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
+    BlockType, Catch, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
     FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module, RefType,
     TableSection, TableType, TypeSection, ValType,
 };
@@ -123,6 +123,8 @@ pub enum HostImport {
     Opened,
     /// A task of sync type calls an async function synchronously: `()`, traps if it may not.
     MayNotBlock,
+    /// An exception has left a component: `()`, traps.
+    Uncaught,
     /// A sync call of an async function has to wait for the instance: `(instance)`; traps if it cannot.
     MayNotEnter,
     /// The instance may not be left: `(instance)`, traps.
@@ -157,7 +159,9 @@ impl HostImport {
             HostImport::ReturnTrap | HostImport::Finished => (vec![I32, I32], vec![]),
             HostImport::Worker | HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
             HostImport::CancelDone(_) => (vec![I32], vec![I32]),
-            HostImport::Grow | HostImport::MayNotBlock | HostImport::SyncReturn(_) => (vec![], vec![]),
+            HostImport::Grow | HostImport::Uncaught | HostImport::MayNotBlock | HostImport::SyncReturn(_) => {
+                (vec![], vec![])
+            }
             HostImport::Resolved
             | HostImport::Exited
             | HostImport::Idle
@@ -221,6 +225,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
         HostImport::Next,
         HostImport::Grow,
         HostImport::Opened,
+        HostImport::Uncaught,
         HostImport::MayNotBlock,
         HostImport::MayNotEnter,
         HostImport::MayNotLeave,
@@ -364,7 +369,7 @@ impl<'a> ShimModule<'a> {
         self.push_task(&mut asm, n, task, parent);
         match self.own_stack(adapter) {
             true => self.run_on_own_stack(&mut asm, n, task, code),
-            false => self.run_callee(&mut asm, n, task, code, |asm| asm.params()),
+            false => self.run_behind_barrier(&mut asm, n, task, code, |asm| asm.params()),
         }
         asm.set_current_to(parent);
         self.release(&mut asm, adapter, code);
@@ -471,6 +476,25 @@ impl<'a> ShimModule<'a> {
         if self.fibers.is_some() {
             asm.store64(task, record::THREAD, 0, 0);
         }
+    }
+
+    /// As `run_callee`; no exception of the callee gets further (CanonicalABI.md, `call_and_trap_on_throw`).
+    fn run_behind_barrier(
+        &mut self,
+        asm: &mut Asm,
+        n: u32,
+        task: u32,
+        code: u32,
+        arguments: impl Fn(&mut Asm) -> &mut Asm,
+    ) {
+        if !self.plan.collected {
+            return self.run_callee(asm, n, task, code, arguments);
+        }
+        asm.op(Instruction::Block(BlockType::Empty)).op(Instruction::Block(BlockType::Empty));
+        asm.op(Instruction::TryTable(BlockType::Empty, vec![Catch::All { label: 0 }].into()));
+        self.run_callee(asm, n, task, code, arguments);
+        asm.op(Instruction::Br(2)).end().op(Instruction::Br(1)).end();
+        asm.call(self.host(HostImport::Uncaught)).op(Instruction::Unreachable).end();
     }
 
     /// `start`, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
@@ -630,7 +654,12 @@ impl<'a> ShimModule<'a> {
         let task = asm.local(ValType::I32);
         self.trap_unless_may_leave(&mut asm, instance);
         self.load_task(&mut asm, task);
-        asm.get(task).load(record::RETURN_SIGNATURE).const_(signature + 1).op(Instruction::I32Xor);
+        for (n, fitting) in self.plan.returns(signature).enumerate() {
+            asm.get(task).load(record::RETURN_SIGNATURE).const_(fitting + 1).op(Instruction::I32Ne);
+            if n > 0 {
+                asm.op(Instruction::I32And);
+            }
+        }
         asm.get(task).load(record::RESOLVED).op(Instruction::I32Or);
         asm.get(task).load(record::BORROWS).op(Instruction::I32Or).if_();
         asm.get(task).const_(signature).call(self.host(HostImport::ReturnTrap)).op(Instruction::Unreachable).end();

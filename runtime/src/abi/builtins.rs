@@ -157,11 +157,6 @@ pub(crate) fn bind(
                 store.data_mut().worker_rests();
                 Ok(())
             })?,
-            HostImport::Worker => binder.bind(&name, &signature, |mut store, values| {
-                let fiber = store.data_mut().worker()?;
-                values.set_u32(0, fiber.unwrap_or(u32::MAX));
-                Ok(())
-            })?,
             HostImport::NewFiber => binder.bind(&name, &signature, |mut store, values| {
                 let fiber = store.data_mut().idle_stack()?;
                 values.set_u32(0, fiber);

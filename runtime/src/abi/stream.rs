@@ -188,15 +188,14 @@ impl Operation<'_> {
 
 /// `stream.read`, `stream.write`, `future.read`, `future.write`: gives the packed result or `BLOCKED`.
 pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
-    try_copy(store.as_context_mut(), op, handle, ptr, len)
-        .map_err(|fault| store.data_mut().rather_cannot_block(op.async_, fault))
-}
-
-#[inline]
-fn try_copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
-    check_buffer(&mut store, op, ptr, len)?;
+    if let Err(fault) = check_buffer(&mut store, op, ptr, len) {
+        return Err(store.data_mut().rather_cannot_block(op.async_, fault));
+    }
     let State { instances, streams, .. } = store.data_mut();
-    let slot = instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty)?;
+    let slot = match instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty) {
+        Ok(slot) => slot,
+        Err(fault) => return Err(store.data_mut().rather_cannot_block(op.async_, fault)),
+    };
     if slot.copy != CopyState::Idle || (slot.set != NONE && !op.async_) {
         return may_not_copy(slot, op);
     }

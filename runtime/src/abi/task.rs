@@ -922,6 +922,7 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
         };
         let Some(ready) = ready else {
             state.worker_rests();
+            state.pump_may_rest();
             return Ok(None);
         };
         state.budget -= 1;

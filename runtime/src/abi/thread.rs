@@ -302,12 +302,23 @@ impl State {
         self.stacks.idle.push(fiber);
     }
 
-    /// The worker that asks has nothing to run on its stack.
+    /// The worker whose stack runs will be put aside with nothing on it.
+    #[inline]
     pub(super) fn worker_rests(&mut self) {
-        let fiber = self.records().get(record::FIBER);
-        if fiber != 0 {
-            self.idle(fiber);
+        let records = self.records();
+        let fiber = records.get(record::FIBER);
+        match (fiber, records.get(record::SPARE)) {
+            (0, _) => {}
+            (fiber, 0) => records.set(record::SPARE, fiber),
+            (fiber, _) => self.idle(fiber),
         }
+    }
+
+    /// The stack that runs will be put aside, and no other takes its place: if nothing is to do, the pump ends.
+    #[inline]
+    pub(super) fn pump_may_rest(&mut self) {
+        let rests = self.ready.is_empty() || self.budget == 0;
+        self.records().set(record::RESTS, rests.into());
     }
 
     /// A function of async type is called synchronously. From a task of sync type that is a trap, unless another thread of its
@@ -330,14 +341,6 @@ impl State {
             false if self.current() == Record::NONE => fault,
             false => self.check_may_block().err().unwrap_or(fault),
         }
-    }
-
-    /// A stack for the pump, if there is something to do.
-    pub(crate) fn worker(&mut self) -> Result<Option<u32>> {
-        if self.ready.is_empty() || self.budget == 0 {
-            return Ok(None);
-        }
-        self.idle_stack().map(Some)
     }
 
     /// `thread.index`
@@ -568,6 +571,8 @@ fn suspend(state: &mut State, thread: u32) -> Result<()> {
         state.records().set_current(parent);
         let fiber = state.activate_switched(thread, value)?;
         state.records().set(record::SWITCH_TO, fiber);
+    } else if state.records().get(record::NESTED) == 1 {
+        state.pump_may_rest();
     }
     Ok(())
 }

@@ -148,11 +148,17 @@ impl ShimModule<'_> {
         let mut asm = Asm::new(0);
         let fiber = asm.local(ValType::I32);
         asm.op(Instruction::Loop(BlockType::Empty));
-        asm.call(self.host(HostImport::Worker)).tee(fiber).const_signed(-1).op(Instruction::I32Eq);
-        asm.if_().op(Instruction::Return).end();
+        self.take_stack(&mut asm, fiber);
         asm.get(fiber).call(fibers.drive).store_at(record::CURRENT, 0);
-        asm.op(Instruction::Br(0)).end();
+        asm.load_at(record::RESTS).op(Instruction::I32Eqz).op(Instruction::BrIf(0)).end();
+        asm.store_at(record::RESTS, 0);
         self.define(&Signature::default(), asm)
+    }
+
+    /// Sets `fiber` to an idle stack.
+    fn take_stack(&self, asm: &mut Asm, fiber: u32) {
+        asm.load_at(record::SPARE).tee(fiber).if_().store_at(record::SPARE, 0);
+        asm.op(Instruction::Else).call(self.host(HostImport::NewFiber)).set(fiber).end();
     }
 
     /// Runs the callee of adapter `n` on another stack. Leaves `code` set, to `PARKED` if that stack was put aside.
@@ -164,8 +170,7 @@ impl ShimModule<'_> {
         asm.store_scratch(&params, &locals);
         asm.store_at(record::JOB, self.layout.adapter_job(n) + 1);
         asm.const_(0).get(task).store(record::JOB_RECORD);
-        asm.load_at(record::SPARE).tee(fiber).if_().store_at(record::SPARE, 0);
-        asm.op(Instruction::Else).call(self.host(HostImport::NewFiber)).set(fiber).end();
+        self.take_stack(asm, fiber);
         asm.get(fiber).call(fibers.drive);
         asm.load_at(record::DONE).if_();
         asm.store_at(record::DONE, 0).load_at(record::CODE).set(code);

@@ -107,9 +107,7 @@ pub enum HostImport {
     Next,
     /// What ran on somebody's stack has ended: `(record, code)`.
     Finished,
-    /// A stack for the pump: `() -> slot`, -1 if there is nothing to do.
-    Worker,
-    /// A stack for a callee: `() -> slot`.
+    /// An idle stack, when there is none at hand: `() -> slot`.
     NewFiber,
     /// A stack is idle: `(slot)`.
     Idle,
@@ -157,7 +155,7 @@ impl HostImport {
             HostImport::Promote(_) => (vec![I32, I32], vec![I32]),
             HostImport::Next => (vec![I32, I32], vec![I32; 5]),
             HostImport::ReturnTrap | HostImport::Finished => (vec![I32, I32], vec![]),
-            HostImport::Worker | HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
+            HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
             HostImport::CancelDone(_) => (vec![I32], vec![I32]),
             HostImport::Grow | HostImport::Uncaught | HostImport::MayNotBlock | HostImport::SyncReturn(_) => {
                 (vec![], vec![])
@@ -232,13 +230,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
         HostImport::BorrowsRemain,
     ];
     if fibers {
-        imports.extend([
-            HostImport::Finished,
-            HostImport::Worker,
-            HostImport::NewFiber,
-            HostImport::Idle,
-            HostImport::Block,
-        ]);
+        imports.extend([HostImport::Finished, HostImport::NewFiber, HostImport::Idle, HostImport::Block]);
     }
     for (n, trampoline) in plan.trampolines.iter().enumerate() {
         match trampoline.builtin {

@@ -84,6 +84,8 @@ pub const SPARE: u32 = 112;
 pub const DRIVE: u32 = 116;
 /// Header: who was the current task before the one that `DRIVE` runs.
 pub const CALLER: u32 = 124;
+/// Behind the arguments of jobs: 1 if the pump has nothing to do any more.
+pub const RESTS: u32 = 264;
 /// Header: 1 if a call to the host has to wait.
 pub const BLOCKED: u32 = 120;
 /// Arguments and results of jobs, `SCRATCH_SLOTS` of 8 bytes.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 const CALLS: &str = include_str!("wat/calls.wat");
 const STREAMS: &str = include_str!("wat/streams.wat");
+const BLOCKING: &str = include_str!("wat/blocking.wat");
 
 #[derive(Parser, Debug)]
 #[command(about = "Calls and streams between components: ours beside wasmtime's component runtime")]
@@ -53,6 +54,8 @@ struct Args {
 enum Work {
     /// This export of `calls.wat` makes `n` calls.
     Calls(&'static str),
+    /// This export of `blocking.wat` does `n` times what waits with a stack, or could.
+    Blocking(&'static str),
     /// A chunk of this many bytes goes from guest to guest.
     Stream { chunk: u32 },
     /// The host calls `at-once`, one call after the other, on its own stack.
@@ -124,9 +127,14 @@ const ROWS: &[Row] = &[
     row("host -> async export, one by one", Work::Host, Some(80.0)),
     bulk("stream, 1 MiB chunks", 1 << 20, None),
     row("sync call, sync callee", Work::Calls("sync-sync"), None),
-    row("sync call, async callee returns at once", Work::Calls("sync-callback"), None),
     row("host -> async export, on a fiber", Work::HostDriven, None),
     row("host -> async export, 64 together", Work::HostBatch, None),
+    row("sync call, async callee returns at once", Work::Blocking("sync-call"), None),
+    row("async call, callee may block", Work::Blocking("async-call"), None),
+    row("sync call, callee yields once (park)", Work::Blocking("sync-call-yielding"), None),
+    row("sync stream.read meets sync write", Work::Blocking("stream"), None),
+    row("thread.yield", Work::Blocking("yield"), None),
+    row("switch to a thread and back", Work::Blocking("switch"), None),
 ];
 
 /// What a sample has given.
@@ -151,7 +159,7 @@ fn sum(n: u32) -> u64 {
 fn expected(work: Work, n: u32) -> u64 {
     match work {
         Work::Stream { chunk } => u64::from(n) * u64::from(chunk),
-        Work::Calls(_) | Work::Host | Work::HostDriven | Work::HostBatch => sum(n),
+        Work::Calls(_) | Work::Blocking(_) | Work::Host | Work::HostDriven | Work::HostBatch => sum(n),
     }
 }
 
@@ -279,9 +287,9 @@ fn main() -> Result<()> {
     let rounds = args.rounds.map_or(rounds, std::num::NonZeroUsize::get);
     let plan = Plan { rounds, length, times: args.times.map(std::num::NonZeroU32::get) };
     let bytes = |text: &str| wat::parse_str(text).context("the text of a component");
-    let (calls, streams) = (bytes(CALLS)?, bytes(STREAMS)?);
-    let ours = ours::Interflow::new(&calls, &streams)?;
-    let theirs = baseline::Wasmtime::new(&calls, &streams)?;
+    let (calls, streams, blocking) = (bytes(CALLS)?, bytes(STREAMS)?, bytes(BLOCKING)?);
+    let ours = ours::Interflow::new(&calls, &streams, &blocking)?;
+    let theirs = baseline::Wasmtime::new(&calls, &streams, &blocking)?;
     let mut sides: Vec<(&str, &dyn Side)> = vec![("interflow", &ours), ("wasmtime", &theirs)];
     if args.ours_only {
         sides.pop();
@@ -323,17 +331,18 @@ mod ours {
     pub struct Interflow {
         calls: Component,
         streams: Component,
+        blocking: Component,
     }
 
     impl Interflow {
-        pub fn new(calls: &[u8], streams: &[u8]) -> Result<Interflow> {
+        pub fn new(calls: &[u8], streams: &[u8], blocking: &[u8]) -> Result<Interflow> {
             let engine = component::engine()?;
             component::tick(&engine)?;
             let link = |bytes: &[u8]| -> Result<Component> {
                 let compiled = Arc::new(component::compile(&engine, bytes)?);
                 Ok(Linker::new().link(&engine, compiled)?)
             };
-            Ok(Interflow { calls: link(calls)?, streams: link(streams)? })
+            Ok(Interflow { calls: link(calls)?, streams: link(streams)?, blocking: link(blocking)? })
         }
 
         fn zone(component: &Component) -> Result<Zone> {
@@ -355,9 +364,9 @@ mod ours {
             Ok(Sample { answer, took })
         }
 
-        fn inside(&self, export: &str, n: u32) -> Result<Sample> {
-            let zone = Self::zone(&self.calls)?;
-            let run = self.calls.export::<(u32,), u32>(export).map_err(|error| anyhow!("{error:?}"))?;
+        fn inside(&self, component: &Component, export: &str, n: u32) -> Result<Sample> {
+            let zone = Self::zone(component)?;
+            let run = component.export::<(u32,), u32>(export).map_err(|error| anyhow!("{error:?}"))?;
             finish(&zone, zone.call(run, (1,)))?;
             let start = Instant::now();
             let answer = finish(&zone, zone.call(run, (n,)))?.into();
@@ -418,7 +427,8 @@ mod ours {
     impl Side for Interflow {
         fn sample(&self, work: Work, n: u32) -> Result<Sample> {
             match work {
-                Work::Calls(export) => self.inside(export, n),
+                Work::Calls(export) => self.inside(&self.calls, export, n),
+                Work::Blocking(export) => self.inside(&self.blocking, export, n),
                 Work::Stream { chunk } => self.stream(n, chunk, false),
                 Work::Host => self.host(n),
                 Work::HostDriven => self.host_driven(n),
@@ -464,17 +474,20 @@ mod baseline {
         engine: Engine,
         calls: Component,
         streams: Component,
+        blocking: Component,
     }
 
     impl Wasmtime {
-        pub fn new(calls: &[u8], streams: &[u8]) -> Result<Wasmtime> {
+        pub fn new(calls: &[u8], streams: &[u8], blocking: &[u8]) -> Result<Wasmtime> {
             let mut config = Config::new();
-            config.wasm_component_model_async(true);
+            config.wasm_component_model_async(true).wasm_component_model_more_async_builtins(true);
+            config.wasm_component_model_threading(true);
             let engine = Engine::new(&config).map_err(debug)?;
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
             let calls = Component::new(&engine, calls).map_err(debug)?;
             let streams = Component::new(&engine, streams).map_err(debug)?;
-            Ok(Wasmtime { runtime, engine, calls, streams })
+            let blocking = Component::new(&engine, blocking).map_err(debug)?;
+            Ok(Wasmtime { runtime, engine, calls, streams, blocking })
         }
 
         async fn instantiate(&self, component: &Component) -> wasmtime::Result<(Store<()>, Instance)> {
@@ -496,8 +509,8 @@ mod baseline {
             Ok(Sample { answer, took: start.elapsed() })
         }
 
-        async fn inside(&self, export: &str, n: u32) -> wasmtime::Result<Sample> {
-            let (mut store, instance) = self.instantiate(&self.calls).await?;
+        async fn inside(&self, component: &Component, export: &str, n: u32) -> wasmtime::Result<Sample> {
+            let (mut store, instance) = self.instantiate(component).await?;
             let run: TypedFunc<(u32,), (u32,)> = find(&mut store, &instance, export)?;
             run.call_async(&mut store, (1,)).await?;
             let start = Instant::now();
@@ -543,7 +556,8 @@ mod baseline {
     impl Side for Wasmtime {
         fn sample(&self, work: Work, n: u32) -> Result<Sample> {
             match work {
-                Work::Calls(export) => self.block_on(self.inside(export, n)),
+                Work::Calls(export) => self.block_on(self.inside(&self.calls, export, n)),
+                Work::Blocking(export) => self.block_on(self.inside(&self.blocking, export, n)),
                 Work::Stream { chunk } => self.block_on(self.stream(n, chunk, false)),
                 // It always runs guests on fibers.
                 Work::Host | Work::HostDriven => self.block_on(self.host(n)),

@@ -1,5 +1,6 @@
-;; Calls between two components, in the four ways that `calls` measures. `$callee` adds one to what it gets, `$caller` calls
-;; it `n` times with 0, 1, 2, .. and returns the sum of the answers (wrapping), so that nobody can skip a call unseen.
+;; Calls between two components, in the ways that `calls` measures; nobody here can block. `$callee` adds one to what it
+;; gets, `$caller` calls it `n` times with 0, 1, 2, .. and returns the sum of the answers (wrapping), so that nobody can skip
+;; a call unseen.
 (component
   (component $callee
     (core module $m
@@ -31,7 +32,6 @@
     (core module $memory (memory (export "memory") 1))
     (core instance $memory (instantiate $memory))
     (core func $plain (canon lower (func $plain)))
-    (core func $at-once-sync (canon lower (func $at-once)))
     (core func $at-once (canon lower (func $at-once) async (memory (core memory $memory "memory"))))
     (core func $yielding (canon lower (func $yielding) async (memory (core memory $memory "memory"))))
     (core func $return (canon task.return (result u32)))
@@ -42,7 +42,6 @@
     (core module $m
       (import "" "memory" (memory 1))
       (import "" "plain" (func $plain (param i32) (result i32)))
-      (import "" "at-once-sync" (func $at-once-sync (param i32) (result i32)))
       (import "" "at-once" (func $at-once (param i32 i32) (result i32)))
       (import "" "yielding" (func $yielding (param i32 i32) (result i32)))
       (import "" "return" (func $return (param i32)))
@@ -54,14 +53,6 @@
       (func (export "sync-sync") (param $n i32) (result i32) (local $i i32) (local $sum i32)
         (loop $next
           (local.set $sum (i32.add (local.get $sum) (call $plain (local.get $i))))
-          (local.set $i (i32.add (local.get $i) (i32.const 1)))
-          (br_if $next (i32.lt_u (local.get $i) (local.get $n))))
-        (call $return (local.get $sum))
-        (i32.const 0))
-
-      (func (export "sync-callback") (param $n i32) (result i32) (local $i i32) (local $sum i32)
-        (loop $next
-          (local.set $sum (i32.add (local.get $sum) (call $at-once-sync (local.get $i))))
           (local.set $i (i32.add (local.get $i) (i32.const 1)))
           (br_if $next (i32.lt_u (local.get $i) (local.get $n))))
         (call $return (local.get $sum))
@@ -104,14 +95,12 @@
         (i32.const 0)))
     (core instance $i (instantiate $m (with "" (instance
       (export "memory" (memory $memory "memory")) (export "plain" (func $plain))
-      (export "at-once-sync" (func $at-once-sync)) (export "at-once" (func $at-once))
+      (export "at-once" (func $at-once))
       (export "yielding" (func $yielding)) (export "return" (func $return))
       (export "set.new" (func $set.new)) (export "set.drop" (func $set.drop)) (export "join" (func $join))
       (export "subtask.drop" (func $subtask.drop))))))
     (func (export "sync-sync") async (param "n" u32) (result u32)
       (canon lift (core func $i "sync-sync") async (callback (core func $i "callback"))))
-    (func (export "sync-callback") async (param "n" u32) (result u32)
-      (canon lift (core func $i "sync-callback") async (callback (core func $i "callback"))))
     (func (export "async-callback") async (param "n" u32) (result u32)
       (canon lift (core func $i "async-callback") async (callback (core func $i "callback"))))
     (func (export "async-yielding") async (param "n" u32) (result u32)
@@ -122,7 +111,6 @@
 
   ;; what the host calls: once for many calls inside, or `at-once` for each
   (export "sync-sync" (func $caller "sync-sync"))
-  (export "sync-callback" (func $caller "sync-callback"))
   (export "async-callback" (func $caller "async-callback"))
   (export "async-yielding" (func $caller "async-yielding"))
   (export "at-once" (func $callee "at-once")))

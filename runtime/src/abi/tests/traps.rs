@@ -81,7 +81,7 @@ fn broken_rules_trap_with_their_reason() {
             ),
             format!(r#"{new_import} {drop_import} (import "" "read" (func $read (param i32 i32 i32) (result i32)))"#),
             "(drop (call $new)) (drop (call $read (i32.const 1) (i32.const 0) (i32.const 8))) (call $drop (i32.const 1)) (i32.const 0)",
-            "an operation is in progress",
+            "cannot drop busy stream: an operation is in progress",
         ),
         (
             "(core func $new (canon future.new $f)) (core func $drop (canon future.drop-writable $f))".into(),

@@ -30,6 +30,21 @@ struct Name {
     item: String,
 }
 
+impl Name {
+    fn path(&self) -> String {
+        if self.interface.is_empty() { self.item.clone() } else { format!("{}#{}", self.interface, self.item) }
+    }
+}
+
+/// What a [`Linker`] has under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A function.
+    Function,
+    /// A resource type, and the Rust type that represents it.
+    Resource(TypeId),
+}
+
 /// Major, minor, patch.
 type Version = Option<[u64; 3]>;
 
@@ -88,6 +103,16 @@ impl Linker {
         let (interface, version) = split_version(interface);
         let name = Name { interface: interface.to_string(), item: name.to_string() };
         replace(self.resources.entry(name).or_default(), version, TypeId::of::<T>());
+    }
+
+    /// Everything that is provided: `interface#item`, without versions, or the item alone at the root.
+    pub fn items(&self) -> impl Iterator<Item = (String, Item)> {
+        let functions = self.functions.keys().map(|name| (name.path(), Item::Function));
+        let resources = self
+            .resources
+            .iter()
+            .flat_map(|(name, versions)| versions.iter().map(|(_, ty)| (name.path(), Item::Resource(*ty))));
+        functions.chain(resources)
     }
 
     fn insert(&mut self, interface: &str, item: &str, function: Arc<dyn HostFunction>) {

@@ -4,15 +4,17 @@
 //! instance is the one that an `invoke` without a name means.
 
 use super::host::{self, Drops, Host};
+use super::imports::{Imports, Known};
 use super::instance::{Called, Instance};
 use super::{messages, value};
 use crate::component::{self, Compiled, translate};
-use crate::host::linker::{LinkError, Linker};
+use crate::host::linker::Linker;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wasmparser::types::Types;
 use wasmparser::{Parser, Validator, WasmFeatures};
 use wasmtime::Engine;
 use wast::{QuoteWat, WastDirective, WastExecute, WastInvoke, Wat};
@@ -24,17 +26,24 @@ pub(super) struct Script<'a> {
     linker: Linker,
     drops: Rc<Drops>,
     deadline: Instant,
-    definitions: HashMap<String, Arc<Compiled>>,
+    definitions: HashMap<String, Definition>,
     instances: HashMap<String, Rc<Instance>>,
-    newest_definition: Option<Arc<Compiled>>,
+    newest_definition: Option<Definition>,
     newest: Option<Rc<Instance>>,
     /// Assertions that held.
     pub assertions: usize,
 }
 
+/// A component that can be instantiated.
+#[derive(Clone)]
+struct Definition {
+    compiled: Arc<Compiled>,
+    imports: Imports,
+}
+
 /// Why a component has no instance.
 enum Refused {
-    Link(LinkError),
+    Link(String),
     Trap(String),
 }
 
@@ -74,22 +83,22 @@ impl<'a> Script<'a> {
         match directive {
             WastDirective::Module(module) => {
                 let name = module.name().map(|id| id.name());
-                let compiled = self.compile(module)?;
-                self.instantiate_named(name, compiled)
+                let definition = self.define(module)?;
+                self.instantiate_named(name, definition)
             }
             WastDirective::ModuleDefinition(module) => {
                 let name = module.name().map(|id| id.name().to_string());
-                let compiled = self.compile(module)?;
-                self.definitions.extend(name.map(|name| (name, compiled.clone())));
-                self.newest_definition = Some(compiled);
+                let definition = self.define(module)?;
+                self.definitions.extend(name.map(|name| (name, definition.clone())));
+                self.newest_definition = Some(definition);
                 Ok(())
             }
             WastDirective::ModuleInstance { instance, module, .. } => {
-                let compiled = match module {
+                let definition = match module {
                     Some(id) => self.definitions.get(id.name()).cloned(),
                     None => self.newest_definition.clone(),
                 };
-                self.instantiate_named(instance.map(|id| id.name()), compiled.context("no such definition")?)
+                self.instantiate_named(instance.map(|id| id.name()), definition.context("no such definition")?)
             }
             WastDirective::Register { name, module, .. } => {
                 let instance = self.instance(module.map(|id| id.name()))?;
@@ -115,8 +124,8 @@ impl<'a> Script<'a> {
                 }
             },
             WastDirective::AssertTrap { exec: WastExecute::Wat(wat), message, .. } => {
-                let compiled = self.compile(QuoteWat::Wat(wat))?;
-                match self.instantiate(compiled) {
+                let definition = self.define(QuoteWat::Wat(wat))?;
+                match self.instantiate(definition) {
                     Ok(_) => bail!("expected a trap, \"{message}\", but it was instantiated"),
                     Err(Refused::Trap(trap)) => says("trap", &trap, message),
                     Err(Refused::Link(error)) => Err(unsupported(&error)),
@@ -137,25 +146,39 @@ impl<'a> Script<'a> {
         }
     }
 
-    fn compile(&self, mut module: QuoteWat<'_>) -> Result<Arc<Compiled>> {
+    fn define(&self, module: QuoteWat<'_>) -> Result<Definition> {
+        let (bytes, imports) = self.read(module)?;
+        // What is valid and yet refused is what we cannot run.
+        let compiled = component::compile_with(self.engine, &bytes, self.features).context("unsupported")?;
+        Ok(Definition { compiled: Arc::new(compiled), imports })
+    }
+
+    /// A valid component, and what it imports.
+    fn read(&self, mut module: QuoteWat<'_>) -> Result<(Vec<u8>, Imports)> {
         let bytes = module.encode().map_err(|error| anyhow!("{}", error.message()))?;
         ensure!(Parser::is_component(&bytes), "unsupported: a core module outside of a component");
-        self.validate(&bytes).map_err(|error| anyhow!("not a valid component: {error}"))?;
-        // What is valid and yet refused is what we cannot run.
-        Ok(Arc::new(component::compile_with(self.engine, &bytes, self.features).context("unsupported")?))
+        let types = self.validate(&bytes).map_err(|error| anyhow!("not a valid component: {error}"))?;
+        let imports = Imports::of(&bytes, &types);
+        Ok((bytes, imports))
     }
 
-    fn validate(&self, bytes: &[u8]) -> std::result::Result<(), wasmparser::BinaryReaderError> {
-        Validator::new_with_features(self.features).validate_all(bytes).map(drop)
+    fn validate(&self, bytes: &[u8]) -> std::result::Result<Types, wasmparser::BinaryReaderError> {
+        Validator::new_with_features(self.features).validate_all(bytes)
     }
 
-    fn instantiate(&self, compiled: Arc<Compiled>) -> std::result::Result<Instance, Refused> {
-        let component = self.linker.link(self.engine, compiled).map_err(Refused::Link)?;
+    fn known(&self) -> Known {
+        Known::new(&self.linker, self.instances.keys())
+    }
+
+    fn instantiate(&self, definition: Definition) -> std::result::Result<Instance, Refused> {
+        definition.imports.check(&self.known()).map_err(Refused::Link)?;
+        let component = self.linker.link(self.engine, definition.compiled);
+        let component = component.map_err(|error| Refused::Link(error.to_string()))?;
         Instance::new(component, Host::new(&self.drops)).map_err(Refused::Trap)
     }
 
-    fn instantiate_named(&mut self, name: Option<&str>, compiled: Arc<Compiled>) -> Result<()> {
-        let instance = match self.instantiate(compiled) {
+    fn instantiate_named(&mut self, name: Option<&str>, definition: Definition) -> Result<()> {
+        let instance = match self.instantiate(definition) {
             Ok(instance) => Rc::new(instance),
             Err(Refused::Trap(trap)) => bail!("instantiation trapped: {trap}"),
             Err(Refused::Link(error)) => return Err(unsupported(&error)),
@@ -195,9 +218,15 @@ impl<'a> Script<'a> {
     }
 
     fn assert_unlinkable(&self, module: Wat<'_>, message: &str) -> Result<()> {
-        let compiled = self.compile(QuoteWat::Wat(module))?;
-        match self.instantiate(compiled) {
-            Err(Refused::Link(error)) => says("error", &error.to_string(), message),
+        let module = QuoteWat::Wat(module);
+        let (bytes, imports) = self.read(module)?;
+        // Before it is compiled: what we cannot run may lack an import all the same.
+        if let Err(error) = imports.check(&self.known()) {
+            return says("error", &error, message);
+        }
+        let compiled = component::compile_with(self.engine, &bytes, self.features).context("unsupported")?;
+        match self.instantiate(Definition { compiled: Arc::new(compiled), imports }) {
+            Err(Refused::Link(error)) => says("error", &error, message),
             Err(Refused::Trap(trap)) => bail!("expected a link error, \"{message}\", but it trapped: {trap}"),
             Ok(_) => bail!("expected a link error, \"{message}\", but it was instantiated"),
         }
@@ -214,6 +243,6 @@ fn says(what: &str, actual: &str, expected: &str) -> Result<()> {
 }
 
 /// Components of a script can import from the host, not from each other.
-fn unsupported(error: &LinkError) -> anyhow::Error {
+fn unsupported(error: &str) -> anyhow::Error {
     anyhow!("unsupported: {error}")
 }

@@ -6,6 +6,7 @@ use super::host_end::{ReadEnd, Source};
 use super::state::State;
 use super::stream::{End, Stream};
 use super::table::{Kind, Slot};
+use super::task::Lender;
 use super::{Result, call};
 use std::any::Any;
 use std::rc::Rc;
@@ -76,6 +77,8 @@ pub struct LiftCx<'a> {
     options: &'a CanonicalOptions,
     /// Bytes of host memory that the values lifted here may still take.
     budget: usize,
+    /// Owned handles that the call has borrowed: they are given back when it is resolved.
+    lent: Vec<Lender>,
 }
 
 /// Bytes of host memory that the values of one call may take. A guest could name the same bytes many times in one list.
@@ -83,7 +86,7 @@ const LIFTED_BYTES_MAX: usize = 128 << 20;
 
 impl<'a> LiftCx<'a> {
     pub(crate) fn new(state: &'a mut State, types: &'a ComponentTypes, options: &'a CanonicalOptions) -> Self {
-        LiftCx { state, types, options, budget: LIFTED_BYTES_MAX }
+        LiftCx { state, types, options, budget: LIFTED_BYTES_MAX, lent: Vec::new() }
     }
 
     /// Takes `bytes` of host memory from what the call's values may take.
@@ -125,15 +128,26 @@ impl<'a> LiftCx<'a> {
         Ok(self.state.host_resources.remove(slot.object as usize))
     }
 
-    /// Looks at a host resource through a handle, owned or borrowed.
+    /// Looks at a host resource through a handle, owned or borrowed. An owned one is lent until the call is resolved
+    /// (CanonicalABI.md, `lift_borrow`).
     pub fn borrow(&mut self, ty: TypeResourceTableIndex, handle: u32) -> Result<Rc<dyn Any>> {
         let rt = self.types[ty].unwrap_concrete_ty().as_u32();
-        let slot = self.state.handles(self.options.instance.as_u32()).get(handle)?;
+        let instance = self.instance();
+        let slot = self.state.handles(instance).get_mut(handle)?;
         if !matches!(slot.kind, Kind::Own | Kind::Borrow) || slot.ty != rt {
             bail!("handle {handle} is not a resource of the expected type");
         }
         let object = slot.object as usize;
+        if slot.kind == Kind::Own {
+            slot.scope += 1;
+            self.lent.push((instance, handle));
+        }
         Ok(self.state.host_resources[object].clone())
+    }
+
+    /// The owned handles that were borrowed so far.
+    pub(crate) fn take_lent(&mut self) -> Vec<Lender> {
+        std::mem::take(&mut self.lent)
     }
 
     /// Takes the readable end of a stream out of the table; gives its position among the zone's streams.

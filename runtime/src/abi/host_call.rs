@@ -6,7 +6,7 @@
 
 use super::cx::{FlatSink, FlatSource, HostCx, LiftCx, LowerCx, Memories};
 use super::state::{HostCall, PendingCall, Ready, State, Waiter};
-use super::task::{Callee, SubtaskState};
+use super::task::{Callee, Lender, SubtaskState};
 use super::thread::Wait;
 use super::{MAX_FLAT_ASYNC_PARAMS, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result};
 use crate::component::Compiled;
@@ -79,28 +79,32 @@ impl<F, P, R> AsyncFunction<F, P, R> {
     }
 }
 
-fn lift<P: Lift>(store: &mut StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64]) -> Result<P> {
+/// The parameters, and the handles that are lent to the call with them.
+fn lift<P: Lift>(store: &mut StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64]) -> Result<(P, Vec<Lender>)> {
     if let Some(memory) = call.options.memory() {
         store.refresh_memory(memory.as_u32());
     }
     let mut cx = LiftCx::new(store.data_mut(), &call.compiled.plan.types, call.options);
-    lift_params(&mut cx, call.params(), &mut FlatSource::new(args), call.max_flat_params())
+    let params = lift_params(&mut cx, call.params(), &mut FlatSource::new(args), call.max_flat_params())?;
+    Ok((params, cx.take_lent()))
 }
 
 /// The call has returned at once: gives its result, or for an async lowering the state of a subtask that is none.
 fn lower<R: Lower>(
-    store: StoreContextMut<'_, State>,
+    mut store: StoreContextMut<'_, State>,
     call: &Lowered<'_>,
+    lent: Vec<Lender>,
     value: R,
     retptr: Option<u32>,
     result: &mut u64,
 ) -> Result<()> {
-    let mut cx = LowerCx::new(store, &call.compiled.plan.types, call.options);
+    let mut cx = LowerCx::new(store.as_context_mut(), &call.compiled.plan.types, call.options);
     let mut sink = FlatSink::new(std::slice::from_mut(result));
     lower_result(&mut cx, call.results(), value, call.max_flat_results(), retptr, &mut sink)?;
     if call.options.async_ {
         *result = SubtaskState::Returned as u64;
     }
+    store.data_mut().give_back(lent);
     Ok(())
 }
 
@@ -126,9 +130,9 @@ where
         args: &[u64],
         result: &mut u64,
     ) -> Result<()> {
-        let params = lift::<P>(&mut store, call, args)?;
+        let (params, lent) = lift::<P>(&mut store, call, args)?;
         let value = (self.function)(&mut HostCx { store: store.as_context_mut() }, params)?;
-        lower(store, call, value, retptr::<R>(call, args), result)
+        lower(store, call, lent, value, retptr::<R>(call, args), result)
     }
 }
 
@@ -149,7 +153,7 @@ where
         args: &[u64],
         result: &mut u64,
     ) -> Result<()> {
-        let params = lift::<P>(&mut store, call, args)?;
+        let (params, lent) = lift::<P>(&mut store, call, args)?;
         let retptr = retptr::<R>(call, args);
         let future = (self.function)(&mut HostCx { store: store.as_context_mut() }, params);
         let mut pending = Box::pin(Pending { future: Some(future), value: None });
@@ -170,14 +174,14 @@ where
                 store.data_mut().host_calls.remove(index as usize);
                 done?;
                 let value = pending.value.take().expect("a ready call has a value");
-                lower(store, call, value, retptr, result)
+                lower(store, call, lent, value, retptr, result)
             }
             Poll::Pending if !call.options.async_ => {
                 let state = store.data_mut();
                 let thread = state.park("a synchronous call of an async function of the host", Wait::Result)?;
                 state.records().set(record::BLOCKED, 1);
                 let entry = &mut state.host_calls[index as usize];
-                entry.waiter = Waiter::Thread(thread);
+                entry.waiter = Waiter::Thread { thread, lent };
                 entry.future = Some(pending);
                 Ok(())
             }
@@ -185,6 +189,7 @@ where
                 let state = store.data_mut();
                 let handle = state.add_subtask(instance, SubtaskState::Started, Callee::Host(index))?;
                 let subtask = state.handles(instance).get(handle)?.object;
+                state.subtasks[subtask as usize].lenders = Some(lent);
                 let entry = &mut state.host_calls[index as usize];
                 entry.waiter = Waiter::Subtask(subtask);
                 entry.future = Some(pending);
@@ -252,7 +257,10 @@ pub(crate) fn poll(mut store: StoreContextMut<'_, State>, index: u32) -> Result<
     match call.waiter {
         Waiter::None => unreachable!("who waits is known before the future is polled again"),
         Waiter::Subtask(subtask) => store.data_mut().host_call_returned(subtask),
-        Waiter::Thread(thread) => store.data_mut().give(thread, flat),
+        Waiter::Thread { thread, lent } => {
+            store.data_mut().give_back(lent);
+            store.data_mut().give(thread, flat);
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::memory::GuestMemory;
 use super::record::{Record, Records};
 use super::stream::{End, Stream};
 use super::table::Table;
-use super::task::{Entrant, Subtask, Task};
+use super::task::{Entrant, Lender, Subtask, Task};
 use super::thread::{DEADLOCK, Stacks, Switch, Thread, ThreadTable};
 use super::waitable::WaitableSet;
 use super::wake::Wakes;
@@ -64,14 +64,14 @@ pub(crate) struct Instance {
 }
 
 /// Who waits for a call to the host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Waiter {
     /// Nobody: the call has just been made.
     None,
     /// The subtask that stands for it in the caller's table.
     Subtask(u32),
-    /// The caller itself.
-    Thread(u32),
+    /// The caller itself, which has lent these handles to the call.
+    Thread { thread: u32, lent: Vec<Lender> },
 }
 
 /// A call of the guest to an async host function that has not finished.

@@ -409,7 +409,7 @@ impl State {
     }
 
     /// `deliver_resolve` for a caller that has no subtask.
-    fn give_back(&mut self, lent: Vec<Lender>) {
+    pub(crate) fn give_back(&mut self, lent: Vec<Lender>) {
         for (instance, handle) in lent {
             if let Ok(slot) = self.handles(instance).get_mut(handle) {
                 slot.scope -= 1;

@@ -1,7 +1,7 @@
 //! Values whose type is known only at run time: for scripts, which name functions and write constants.
 //!
 //! A [`Value`] is lifted and lowered by the component's own type, with the same scalars, strings, layouts and memory checks as
-//! the Rust types beside it. Whether a value is of a type is asked once, before a call ([`check`]); what does not fit later is
+//! the Rust types beside it. Whether a value is of a type is asked once, before a call ([`check()`]); what does not fit later is
 //! an `Err` all the same, because a type is data here and nobody has linked it.
 //! Knows nothing of scripts.
 

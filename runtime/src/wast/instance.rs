@@ -38,6 +38,16 @@ pub(super) enum Called {
     Trapped(String),
 }
 
+impl Called {
+    /// The result of a call that should have one.
+    pub fn returned(self) -> Result<Option<Value>> {
+        match self {
+            Called::Returned { value, .. } => Ok(value),
+            Called::Trapped(trap) => bail!("it trapped: {trap}"),
+        }
+    }
+}
+
 impl Instance {
     /// Instantiates `component`; the error is the trap of a start function, or a lack of memory.
     pub fn new(component: Component, host: Host) -> std::result::Result<Instance, String> {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use wasmparser::types::Types;
 use wasmparser::{Parser, Validator, WasmFeatures};
 use wasmtime::Engine;
+use wast::token::Id;
 use wast::{QuoteWat, WastDirective, WastExecute, WastInvoke, Wat};
 
 /// A script that is being run.
@@ -80,76 +81,73 @@ impl<'a> Script<'a> {
     }
 
     async fn directive(&mut self, directive: WastDirective<'_>) -> Result<()> {
+        use WastDirective as D;
         match directive {
-            WastDirective::Module(module) => {
-                let name = module.name().map(|id| id.name());
-                let definition = self.define(module)?;
-                self.instantiate_named(name, definition)
+            D::Module(module) => self.module(module),
+            D::ModuleDefinition(module) => self.definition(module),
+            D::ModuleInstance { instance, module, .. } => self.module_instance(instance, module),
+            D::Register { name, module, .. } => self.register(name, module),
+            D::Invoke(invoke) => self.invoke(&invoke).await?.returned().map(drop),
+            D::AssertReturn { exec: WastExecute::Invoke(invoke), results, .. } => {
+                value::expect(self.invoke(&invoke).await?.returned()?.as_ref(), &results)
             }
-            WastDirective::ModuleDefinition(module) => {
-                let name = module.name().map(|id| id.name().to_string());
-                let definition = self.define(module)?;
-                self.definitions.extend(name.map(|name| (name, definition.clone())));
-                self.newest_definition = Some(definition);
-                Ok(())
-            }
-            WastDirective::ModuleInstance { instance, module, .. } => {
-                let definition = match module {
-                    Some(id) => self.definitions.get(id.name()).cloned(),
-                    None => self.newest_definition.clone(),
-                };
-                self.instantiate_named(instance.map(|id| id.name()), definition.context("no such definition")?)
-            }
-            WastDirective::Register { name, module, .. } => {
-                let instance = self.instance(module.map(|id| id.name()))?;
-                self.instances.insert(name.to_string(), instance);
-                Ok(())
-            }
-            WastDirective::Invoke(invoke) => match self.invoke(&invoke).await? {
-                Called::Returned { .. } => Ok(()),
-                Called::Trapped(trap) => bail!("trapped: {trap}"),
-            },
-            WastDirective::AssertReturn { exec: WastExecute::Invoke(invoke), results, .. } => {
-                match self.invoke(&invoke).await? {
-                    Called::Returned { value, .. } => value::expect(value.as_ref(), &results),
-                    Called::Trapped(trap) => bail!("expected a result, but it trapped: {trap}"),
-                }
-            }
-            WastDirective::AssertTrap { exec: WastExecute::Invoke(call), message, .. }
-            | WastDirective::AssertExhaustion { call, message, .. } => match self.invoke(&call).await? {
+            D::AssertTrap { exec: WastExecute::Invoke(call), message, .. }
+            | D::AssertExhaustion { call, message, .. } => match self.invoke(&call).await? {
                 // What runs on after the result, before anybody looks at it, may be what the script means.
                 Called::Trapped(trap) | Called::Returned { then: Some(trap), .. } => says("trap", &trap, message),
                 Called::Returned { value, then: None } => {
                     bail!("expected a trap, \"{message}\", but it returned {value:?}")
                 }
             },
-            WastDirective::AssertTrap { exec: WastExecute::Wat(wat), message, .. } => {
-                let definition = self.define(QuoteWat::Wat(wat))?;
-                match self.instantiate(definition) {
-                    Ok(_) => bail!("expected a trap, \"{message}\", but it was instantiated"),
-                    Err(Refused::Trap(trap)) => says("trap", &trap, message),
-                    Err(Refused::Link(error)) => Err(unsupported(&error)),
-                }
+            D::AssertTrap { exec: WastExecute::Wat(wat), message, .. } => self.assert_start_traps(wat, message),
+            D::AssertInvalid { module, message, .. } | D::AssertMalformed { module, message, .. } => {
+                self.assert_rejected(module, message)
             }
-            WastDirective::AssertInvalid { module, message, .. }
-            | WastDirective::AssertMalformed { module, message, .. } => self.assert_rejected(module, message),
-            WastDirective::AssertUnlinkable { module, message, .. } => self.assert_unlinkable(module, message),
-            WastDirective::AssertReturn { .. } | WastDirective::AssertTrap { .. } => {
-                bail!("unsupported: `get` of a core module's global")
-            }
-            WastDirective::AssertException { .. } => bail!("unsupported: exceptions"),
-            WastDirective::AssertSuspension { .. } => bail!("unsupported: stack switching"),
-            WastDirective::AssertInvalidCustom { .. } | WastDirective::AssertMalformedCustom { .. } => {
-                bail!("unsupported: assertions about custom sections")
-            }
-            WastDirective::Thread(_) | WastDirective::Wait { .. } => bail!("unsupported: threads of a script"),
+            D::AssertUnlinkable { module, message, .. } => self.assert_unlinkable(module, message),
+            D::AssertReturn { .. } | D::AssertTrap { .. } => bail!("unsupported: `get` of a core module's global"),
+            D::AssertException { .. } => bail!("unsupported: exceptions"),
+            D::AssertSuspension { .. } => bail!("unsupported: stack switching"),
+            D::AssertInvalidCustom { .. } | D::AssertMalformedCustom { .. } => bail!("unsupported: custom sections"),
+            D::Thread(_) | D::Wait { .. } => bail!("unsupported: threads of a script"),
         }
+    }
+
+    fn module(&mut self, module: QuoteWat<'_>) -> Result<()> {
+        let name = module.name();
+        let definition = self.define(module)?;
+        self.instantiate_named(name, definition)
+    }
+
+    fn definition(&mut self, module: QuoteWat<'_>) -> Result<()> {
+        let name = module.name();
+        let definition = self.define(module)?;
+        self.definitions.extend(name.map(|id| (id.name().to_string(), definition.clone())));
+        self.newest_definition = Some(definition);
+        Ok(())
+    }
+
+    fn module_instance(&mut self, name: Option<Id<'_>>, module: Option<Id<'_>>) -> Result<()> {
+        let definition = match module {
+            Some(id) => self.definitions.get(id.name()).cloned(),
+            None => self.newest_definition.clone(),
+        };
+        self.instantiate_named(name, definition.context("no such definition")?)
+    }
+
+    fn register(&mut self, name: &str, module: Option<Id<'_>>) -> Result<()> {
+        let instance = self.instance(module)?;
+        self.instances.insert(name.to_string(), instance);
+        Ok(())
     }
 
     fn define(&self, module: QuoteWat<'_>) -> Result<Definition> {
         let (bytes, imports) = self.read(module)?;
+        self.compile(&bytes, imports)
+    }
+
+    fn compile(&self, bytes: &[u8], imports: Imports) -> Result<Definition> {
         // What is valid and yet refused is what we cannot run.
-        let compiled = component::compile_with(self.engine, &bytes, self.features).context("unsupported")?;
+        let compiled = component::compile_with(self.engine, bytes, self.features).context("unsupported")?;
         Ok(Definition { compiled: Arc::new(compiled), imports })
     }
 
@@ -177,28 +175,36 @@ impl<'a> Script<'a> {
         Instance::new(component, Host::new(&self.drops)).map_err(Refused::Trap)
     }
 
-    fn instantiate_named(&mut self, name: Option<&str>, definition: Definition) -> Result<()> {
+    fn instantiate_named(&mut self, name: Option<Id<'_>>, definition: Definition) -> Result<()> {
         let instance = match self.instantiate(definition) {
             Ok(instance) => Rc::new(instance),
             Err(Refused::Trap(trap)) => bail!("instantiation trapped: {trap}"),
             Err(Refused::Link(error)) => return Err(unsupported(&error)),
         };
-        self.instances.extend(name.map(|name| (name.to_string(), instance.clone())));
+        self.instances.extend(name.map(|id| (id.name().to_string(), instance.clone())));
         self.newest = Some(instance);
         Ok(())
     }
 
-    fn instance(&self, name: Option<&str>) -> Result<Rc<Instance>> {
+    fn instance(&self, name: Option<Id<'_>>) -> Result<Rc<Instance>> {
         match name {
-            Some(name) => self.instances.get(name).cloned().with_context(|| format!("no instance `{name}`")),
+            Some(id) => self.instances.get(id.name()).cloned().with_context(|| format!("no instance `{}`", id.name())),
             None => self.newest.clone().context("no instance before this"),
         }
     }
 
     async fn invoke(&self, invoke: &WastInvoke<'_>) -> Result<Called> {
-        let instance = self.instance(invoke.module.map(|id| id.name()))?;
+        let instance = self.instance(invoke.module)?;
         let params = invoke.args.iter().map(value::argument).collect::<Result<_>>()?;
         instance.call(invoke.name, params, self.deadline).await
+    }
+
+    fn assert_start_traps(&self, wat: Wat<'_>, message: &str) -> Result<()> {
+        match self.instantiate(self.define(QuoteWat::Wat(wat))?) {
+            Ok(_) => bail!("expected a trap, \"{message}\", but it was instantiated"),
+            Err(Refused::Trap(trap)) => says("trap", &trap, message),
+            Err(Refused::Link(error)) => Err(unsupported(&error)),
+        }
     }
 
     /// The text cannot be read, or the validator refuses it, or the translator does so in the very words that are expected: the
@@ -218,14 +224,12 @@ impl<'a> Script<'a> {
     }
 
     fn assert_unlinkable(&self, module: Wat<'_>, message: &str) -> Result<()> {
-        let module = QuoteWat::Wat(module);
-        let (bytes, imports) = self.read(module)?;
+        let (bytes, imports) = self.read(QuoteWat::Wat(module))?;
         // Before it is compiled: what we cannot run may lack an import all the same.
         if let Err(error) = imports.check(&self.known()) {
             return says("error", &error, message);
         }
-        let compiled = component::compile_with(self.engine, &bytes, self.features).context("unsupported")?;
-        match self.instantiate(Definition { compiled: Arc::new(compiled), imports }) {
+        match self.instantiate(self.compile(&bytes, imports)?) {
             Err(Refused::Link(error)) => says("error", &error, message),
             Err(Refused::Trap(trap)) => bail!("expected a link error, \"{message}\", but it trapped: {trap}"),
             Ok(_) => bail!("expected a link error, \"{message}\", but it was instantiated"),

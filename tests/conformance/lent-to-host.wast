@@ -1,0 +1,35 @@
+;; Promise: a resource that is lent to a function of the host cannot be given away in the same call, and is free again after it.
+(component
+  (import "host" (instance $host
+    (export "resource1" (type $r (sub resource)))
+    (export "[constructor]resource1" (func (param "r" u32) (result (own $r))))
+    (export "[method]resource1.simple" (func (param "self" (borrow $r)) (param "rep" u32)))
+    (export "[method]resource1.take-own" (func (param "self" (borrow $r)) (param "b" (own $r))))))
+  (alias export $host "resource1" (type $r))
+  (core func $new (canon lower (func $host "[constructor]resource1")))
+  (core func $simple (canon lower (func $host "[method]resource1.simple")))
+  (core func $take-own (canon lower (func $host "[method]resource1.take-own")))
+  (core func $drop (canon resource.drop $r))
+  (core module $m
+    (import "" "new" (func $new (param i32) (result i32)))
+    (import "" "simple" (func $simple (param i32 i32)))
+    (import "" "take-own" (func $take-own (param i32 i32)))
+    (import "" "drop" (func $drop (param i32)))
+    (func (export "after")
+      (local $handle i32)
+      (local.set $handle (call $new (i32.const 5)))
+      (call $simple (local.get $handle) (i32.const 5))
+      (call $drop (local.get $handle)))
+    (func (export "during")
+      (local $handle i32)
+      (local.set $handle (call $new (i32.const 5)))
+      (call $take-own (local.get $handle) (local.get $handle))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "new" (func $new)) (export "simple" (func $simple)) (export "take-own" (func $take-own))
+    (export "drop" (func $drop))))))
+  (func (export "after") (canon lift (core func $i "after")))
+  (func (export "during") (canon lift (core func $i "during"))))
+
+(assert_return (invoke "after"))
+(assert_return (invoke "after"))
+(assert_trap (invoke "during") "cannot remove owned resource while borrowed")

@@ -48,7 +48,7 @@ pub fn translate(bytes: &[u8]) -> Result<Translated> {
     translate_with(bytes, features())
 }
 
-/// As `translate`, with other features: fewer than the engine's configuration allows.
+/// As `translate`, with other features. A module that uses more than the engine has is refused when it is compiled.
 pub fn translate_with(bytes: &[u8], features: WasmFeatures) -> Result<Translated> {
     ensure!(bytes.starts_with(b"\0asm"), "not a WebAssembly binary");
     ensure!(

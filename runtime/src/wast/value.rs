@@ -131,3 +131,55 @@ fn same(actual: &Value, expected: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::expect;
+    use crate::host::value::dynamic::Value;
+    use wast::parser::{self, ParseBuffer};
+    use wast::{Wast, WastDirective};
+
+    /// Does `actual` match the results in `expected`, as a script has them?
+    fn check(actual: Option<Value>, expected: &str) -> Result<(), String> {
+        let text = format!(r#"(assert_return (invoke "f") {expected})"#);
+        let buffer = ParseBuffer::new(&text).unwrap();
+        let wast: Wast<'_> = parser::parse(&buffer).unwrap();
+        let [WastDirective::AssertReturn { results, .. }] = &wast.directives[..] else { panic!("one assertion") };
+        expect(actual.as_ref(), results).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn floats_are_compared_by_their_bits_and_nans_by_pattern() {
+        let f32 = |bits| Some(Value::Float32(f32::from_bits(bits)));
+        assert_eq!(check(f32(0x7fc0_0000), "(f32.const nan:canonical)"), Ok(()));
+        assert_eq!(check(f32(0xffc0_0000), "(f32.const nan:canonical)"), Ok(()));
+        assert!(check(f32(0x7fc0_0001), "(f32.const nan:canonical)").is_err());
+        assert_eq!(check(f32(0x7fc0_0001), "(f32.const nan:arithmetic)"), Ok(()));
+        assert!(check(f32(0x7f80_0001), "(f32.const nan:arithmetic)").is_err());
+        assert!(check(f32(0x8000_0000), "(f32.const 0)").is_err());
+        assert_eq!(check(Some(Value::Float64(-0.0)), "(f64.const -0)"), Ok(()));
+        assert_eq!(check(Some(Value::Float64(f64::NAN)), "(f64.const nan:canonical)"), Ok(()));
+        assert!(check(Some(Value::U32(0)), "(f32.const 0)").is_err());
+    }
+
+    #[test]
+    fn a_result_is_there_or_not() {
+        assert_eq!(check(None, ""), Ok(()));
+        assert_eq!(check(None, "(u8.const 1)"), Err("expected a result, got none".into()));
+        assert_eq!(check(Some(Value::U8(1)), ""), Err("expected no result, got U8(1)".into()));
+        assert_eq!(check(Some(Value::U8(1)), "(u16.const 1)"), Err("expected U16(1), got U8(1)".into()));
+    }
+
+    #[test]
+    fn parts_are_compared_one_by_one() {
+        let list = |values: &[u8]| Some(Value::List(values.iter().map(|v| Value::U8(*v)).collect()));
+        assert_eq!(check(list(&[1, 2]), "(list.const (u8.const 1) (u8.const 2))"), Ok(()));
+        assert!(check(list(&[1]), "(list.const (u8.const 1) (u8.const 2))").is_err());
+        assert!(check(list(&[1, 3]), "(list.const (u8.const 1) (u8.const 2))").is_err());
+        let flags = Some(Value::Flags(vec!["a".into(), "b".into()]));
+        assert_eq!(check(flags, r#"(flags.const "b" "a")"#), Ok(()));
+        let none = Some(Value::Variant("x".into(), None));
+        assert!(check(none, r#"(variant.const "x" (u8.const 1))"#).is_err());
+        assert!(check(Some(Value::Result(Err(None))), "(result.ok)").is_err());
+    }
+}

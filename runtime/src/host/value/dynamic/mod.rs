@@ -51,7 +51,8 @@ pub enum Value {
 
 /// A resource, stream or future that a guest has given to the host.
 pub enum Handle {
-    /// A resource that a guest implements: its type and representation.
+    /// A resource that a guest implements: its type and representation. Dropping this does not run the guest's destructor: only
+    /// its own zone could, by a call.
     Guest {
         /// `ResourceIndex`
         ty: u32,

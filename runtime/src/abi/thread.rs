@@ -654,14 +654,16 @@ pub(crate) fn pause(
     other: u32,
 ) -> Result<u32> {
     let state = store.data_mut();
+    // Upstream's suite wants a cancelled thread to hear of it even if the other thread is gone; the specification asks in the
+    // other order.
+    if state.deliver_pending_cancel(cancellable) {
+        return Ok(1);
+    }
     let other = match then {
         Then::Anyone => None,
         Then::Resume => Some(state.suspended_thread(instance, other)?),
         Then::Promote => Some(state.instances[instance as usize].threads.get(other)?),
     };
-    if state.deliver_pending_cancel(cancellable) {
-        return Ok(1);
-    }
     let switch = match (then, other) {
         (Then::Resume, Some(thread)) => Some(Switch { thread, value: SwitchValue::Thread(0) }),
         (Then::Promote, Some(thread)) => promoted(&mut store, thread)?,

@@ -325,7 +325,8 @@ impl Zone {
     /// Who waits for what, if tasks wait and only another call could change that: nothing is ready, and the host has neither
     /// calls to finish nor ends of streams. `None` while a guest is in the middle of a slice.
     pub fn deadlock(&self) -> Option<String> {
-        self.0.store.try_borrow().ok()?.data().deadlock()
+        let asked = self.0.wakes.has_news() || self.0.deferred.borrow().has_work();
+        if asked { None } else { self.0.store.try_borrow().ok()?.data().deadlock() }
     }
 
     /// The host's own data of this zone.

@@ -14,9 +14,6 @@ const REST: Duration = Duration::from_millis(1);
 /// Some scripts are about strings as long as a memory can hold.
 const MEMORY_BYTES_MAX: usize = 8 << 30;
 
-/// What a call can never come back from (wasmtime's words).
-const DEADLOCK: &str = "deadlock detected: event loop cannot make further progress";
-
 /// What a dead instance answers (wasmtime's words).
 const DEAD: &str = "cannot enter component instance";
 
@@ -74,12 +71,11 @@ impl Instance {
                 Ok(outcome) => break outcome,
                 Err(_) if self.zone.poison().is_some() => bail!("the zone died, and `{name}` does not know"),
                 Err(_) if self.driver.is_finished() => bail!("the engine panicked"),
-                Err(_) if self.zone.is_stuck() => self.zone.kill(DEADLOCK),
                 Err(_) if deadline <= Instant::now() => {
                     self.zone.kill("it took too long");
                     bail!("`{name}` did not finish in time");
                 }
-                Err(_) => {}
+                Err(_) => self.zone.deadlock().into_iter().for_each(|report| self.zone.kill(&report)),
             }
         };
         Ok(match (outcome, self.zone.poison()) {

@@ -18,14 +18,6 @@ impl Zone {
         self.begin(export.lift, Box::new(DynamicCaller { params: Some(params), shared: shared.clone() }));
         Call { shared, zone: self.downgrade() }
     }
-
-    /// Nothing in the zone is ready, and no future of the host will make it so: whoever waits for it waits forever.
-    pub fn is_stuck(&self) -> bool {
-        let Ok(store) = self.0.store.try_borrow() else { return false };
-        let state = store.data();
-        let idle = state.ready.is_empty() && !self.0.wakes.has_news() && !self.0.deferred.borrow().has_work();
-        idle && state.host_calls.is_empty()
-    }
 }
 
 struct DynamicCaller {

@@ -363,16 +363,14 @@ fn guests_that_flood_their_output_are_heard_line_by_line() {
 }
 
 #[test]
-fn a_call_that_blocks_in_the_sync_abi_traps_and_says_so() {
+fn a_guest_that_blocks_in_the_sync_abi_is_answered_and_holds_up_nobody_else() {
     on_both(|io| {
         let server = one_each(io, &["blocks"]).start();
         beside(&server, "/", "hello from a guest that blocks\n", || {
-            server.get("/wait").expect_status(502);
-            // Whether others are let in meanwhile is the host's affair: going on at once is right too.
-            let yielded = server.get("/yield");
-            assert!([200, 502].contains(&yielded.status()), "{}", yielded.text());
+            for _ in 0..5 {
+                server.get("/wait").expect(200, "waited 10 ms without letting go\n");
+                server.get("/yield").expect(200, "yielded without letting go\n");
+            }
         });
-        let lines = server.stderr.all();
-        assert!(lines.iter().any(|line| line.contains("block")), "{lines:#?}");
     });
 }

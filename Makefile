@@ -32,8 +32,8 @@ guests: ## Builds the guest components
 build: ## Builds the release binary
 	$(CARGO) build --release -p interflow
 
-bench: ## Measures calls and streams beside wasmtime's component runtime
-	$(CARGO) bench -p benches --bench calls
+bench: ## Measures calls, streams and waiting tasks beside wasmtime's component runtime
+	$(CARGO) bench -p benches --bench calls --bench waiting
 
 bench-http: guests build ## Measures HTTP beside native hyper and a wasmtime server; needs wrk
 	$(CARGO) build --release -p benches --bins --features http

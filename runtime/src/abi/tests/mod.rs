@@ -4,6 +4,7 @@ mod calls;
 mod dynamic;
 mod streams;
 mod traps;
+mod waiting;
 
 use super::{CallError, Component, Limits, Zone};
 use crate::component;

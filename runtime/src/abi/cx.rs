@@ -273,7 +273,9 @@ impl<'a> LowerCx<'a> {
         let instance = self.instance();
         let state = self.store.data_mut();
         let object = state.host_resources.insert(value) as u32;
-        state.add_borrow(instance, rt, object)
+        let handle = state.add_borrow(instance, rt, object)?;
+        state.handles(instance).get_mut(handle)?.lent_by_host = true;
+        Ok(handle)
     }
 }
 

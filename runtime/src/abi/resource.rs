@@ -182,6 +182,9 @@ pub(crate) fn resource_drop(mut store: StoreContextMut<'_, State>, instance: u32
         let borrows = state.records().field(scope, record::BORROWS);
         assert!(borrows > 0, "a task cannot end before its borrows");
         state.records().set_field(scope, record::BORROWS, borrows - 1);
+        if slot.lent_by_host {
+            drop(state.host_resources.remove(slot.object as usize));
+        }
         return Ok(());
     }
     if slot.scope != 0 {

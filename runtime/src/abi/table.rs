@@ -58,6 +58,8 @@ pub(crate) struct Slot {
     pub object: u32,
     /// Own: number of lends. Borrow: the record of the task in whose scope it is.
     pub scope: u32,
+    /// Borrow: the host's resource was put among the zone's for this handle alone, and goes with it.
+    pub lent_by_host: bool,
     pub copy: CopyState,
     /// The pending event; `payload` is final, or (`lazy`) made when the event is delivered.
     pub event: EventCode,
@@ -79,6 +81,7 @@ impl Slot {
             ty,
             object,
             scope: 0,
+            lent_by_host: false,
             copy: CopyState::Idle,
             event: EventCode::None,
             lazy: false,

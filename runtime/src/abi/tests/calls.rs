@@ -2,6 +2,8 @@
 
 use super::{assert_empty, call, link, returned, zone};
 use crate::host::linker::Linker;
+use crate::host::value::Borrow;
+use std::rc::Rc;
 
 /// `$callee` exports one function four ways; `$caller` imports each, sync or async, and adds what they return.
 const MATRIX: &str = r#"
@@ -351,4 +353,29 @@ fn a_call_that_never_returns_leaves_its_caller_waiting() {
     assert_eq!((census.tasks, census.waitable_sets), (1, 1));
     zone.kill("the test is over");
     assert_eq!(zone.poison().as_deref(), Some("the test is over"));
+}
+
+#[test]
+fn a_resource_that_the_host_lends_to_a_call_is_its_own_again_afterwards() {
+    let text = r#"
+(component
+  (import "host" (instance $host (export "r" (type $r (sub resource)))))
+  (alias export $host "r" (type $r))
+  (core func $drop (canon resource.drop $r))
+  (core module $m
+    (import "" "drop" (func $drop (param i32)))
+    (func (export "look") (param i32) (call $drop (local.get 0))))
+  (core instance $i (instantiate $m (with "" (instance (export "drop" (func $drop))))))
+  (func (export "look") (param "r" (borrow $r)) (canon lift (core func $i "look"))))
+"#;
+    let mut linker = Linker::new();
+    linker.resource::<String>("host", "r");
+    let component = link(text, &linker);
+    let zone = zone(&component);
+    let lent = Rc::new("ours".to_string());
+    for _ in 0..3 {
+        returned::<_, ()>(&component, &zone, "look", (Borrow(lent.clone()),));
+    }
+    assert_empty(&zone);
+    assert_eq!(Rc::strong_count(&lent), 1, "nobody else holds it");
 }

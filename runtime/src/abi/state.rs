@@ -58,7 +58,9 @@ pub(crate) struct Instance {
     pub backpressure: u32,
     /// Who waits to enter (`num_waiting_to_enter`), oldest first.
     pub entering: VecDeque<Entrant>,
-    /// Tasks that could go on if nobody else ran in the instance.
+    /// `Ready::Enter` is in the queue.
+    pub opening: bool,
+    /// Tasks that could go on if nobody else ran in the instance (`Task::held`).
     pub held: Vec<u32>,
     pub threads: ThreadTable,
 }
@@ -187,6 +189,7 @@ impl State {
                     handles: Table::new(),
                     backpressure: 0,
                     entering: VecDeque::new(),
+                    opening: false,
                     held: Vec::new(),
                     threads: ThreadTable::default(),
                 })

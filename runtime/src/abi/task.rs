@@ -123,6 +123,8 @@ pub(crate) struct Task {
     pub explicit_threads: u32,
     /// Its implicit thread has ended; the others go on.
     pub exited: bool,
+    /// It could go on, and waits for the exclusivity of its instance.
+    pub held: bool,
 }
 
 impl Task {
@@ -140,6 +142,7 @@ impl Task {
             lent: Vec::new(),
             explicit_threads: 0,
             exited: false,
+            held: false,
         }
     }
 }
@@ -297,21 +300,27 @@ impl State {
     /// The gate of an instance may have opened: let the tasks that hold events, and the oldest waiting call, have a look.
     pub(crate) fn opened(&mut self, instance: u32) {
         let entry = &mut self.instances[instance as usize];
-        if !entry.held.is_empty() {
-            self.ready.extend(entry.held.drain(..).map(Ready::Task));
-            self.records().set_gate(instance, record::GATE_HELD, false);
-        }
-        if !self.instances[instance as usize].entering.is_empty() {
+        if !entry.entering.is_empty() && !std::mem::replace(&mut entry.opening, true) {
             self.ready.push_back(Ready::Enter(instance));
         }
+        if entry.held.is_empty() {
+            return;
+        }
+        for task in std::mem::take(&mut entry.held) {
+            if let Some(entry) = self.tasks.get_mut(task as usize) {
+                entry.held = false;
+                self.ready.push_back(Ready::Task(task));
+            }
+        }
+        self.records().set_gate(instance, record::GATE_HELD, false);
     }
 
     /// A task that could go on waits until nobody else runs in its instance.
     fn hold(&mut self, task: u32) {
-        let instance = self.tasks[task as usize].instance;
-        let held = &mut self.instances[instance as usize].held;
-        if !held.contains(&task) {
-            held.push(task);
+        let entry = &mut self.tasks[task as usize];
+        let instance = entry.instance;
+        if !std::mem::replace(&mut entry.held, true) {
+            self.instances[instance as usize].held.push(task);
         }
         self.records().set_gate(instance, record::GATE_HELD, true);
     }
@@ -614,6 +623,7 @@ impl State {
 
     /// The oldest call at the gate of `instance`, if it may enter now.
     fn next_entering(&mut self, instance: u32) -> Option<(u32, Start)> {
+        self.instances[instance as usize].opening = false;
         let entrant = *self.instances[instance as usize].entering.front()?;
         let exclusive = match entrant {
             Entrant::Task(task) => self.tasks[task as usize].exclusive,

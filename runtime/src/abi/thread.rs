@@ -325,12 +325,12 @@ impl State {
     /// instance could run meanwhile.
     pub(crate) fn check_may_block(&mut self) -> Result<()> {
         let record = self.current();
-        let instance = self.records().field(record, record::INSTANCE);
-        let others = self.ready.iter().any(|ready| is_candidate(self, *ready, instance));
-        if self.flags(record) & record::FLAG_ASYNC != 0 || (others && record != Record::NONE) {
+        if self.flags(record) & record::FLAG_ASYNC != 0 {
             return Ok(());
         }
-        cannot_block()
+        let instance = self.records().field(record, record::INSTANCE);
+        let others = self.ready.iter().any(|ready| is_candidate(self, *ready, instance));
+        if others && record != Record::NONE { Ok(()) } else { cannot_block() }
     }
 
     /// The fault of an operation: that it is synchronous in a task which cannot block comes before everything else.

@@ -148,7 +148,8 @@ impl State {
         if fresh && set != NONE {
             self.enqueue(set, instance, waitable);
         }
-        if waiter != NONE {
+        // Once for an event, however often it is overwritten: a guest may do that without end.
+        if fresh && waiter != NONE {
             self.ready.push_back(Ready::Thread(waiter));
         }
     }

@@ -8,22 +8,20 @@
 //! A task of sync type must return before anybody outside of its instance runs. So it is not put aside: `block` lets the
 //! other threads of its instance run on top of it until it can go on, and traps when none of them can.
 
+mod built_ins;
+mod stacks;
+
+pub(crate) use built_ins::{Switch, ThreadTable, new_indirect, pause};
+pub(crate) use stacks::Stacks;
+
 use super::record::Record;
 use super::state::{Ready, State};
 use super::table::{EventCode, NONE};
-use super::task::{Cancel, Job, ensure_record};
-use super::waitable::{Event, store_event};
+use super::task::{Cancel, Job};
+use super::waitable::store_event;
 use super::{Result, host_call, stream, would_block};
-use crate::component::plan::{Pause, Then};
 use crate::component::shims::{GO_ON, SUSPEND, record};
-use std::sync::atomic::{AtomicU32, Ordering};
-use wasmtime::{AsContextMut, Ref, StoreContextMut, ValType, bail};
-
-/// Stacks that all zones of the process may have: each takes two mappings, of which the kernel gives a process 65,530.
-const STACKS_MAX: u32 = 16_000;
-
-/// Stacks that there are in the process.
-static STACKS: AtomicU32 = AtomicU32::new(0);
+use wasmtime::{AsContextMut, StoreContextMut, bail};
 
 /// A thread with a stack.
 #[derive(Debug)]
@@ -90,65 +88,6 @@ fn cancelled(wait: Wait) -> u64 {
     match wait {
         Wait::Set { .. } => EventCode::TaskCancelled as u64,
         _ => 1,
-    }
-}
-
-/// The stacks of a zone.
-#[derive(Default)]
-pub(crate) struct Stacks {
-    idle: Vec<u32>,
-    made: u32,
-}
-
-impl Stacks {
-    /// Slots begin at 1: 0 is the host's own stack.
-    fn take(&mut self) -> Result<u32> {
-        if let Some(idle) = self.idle.pop() {
-            return Ok(idle);
-        }
-        if STACKS.fetch_add(1, Ordering::Relaxed) >= STACKS_MAX {
-            STACKS.fetch_sub(1, Ordering::Relaxed);
-            bail!("too many calls wait in the synchronous ABI ({STACKS_MAX} in one process)");
-        }
-        self.made += 1;
-        Ok(self.made)
-    }
-}
-
-impl Drop for Stacks {
-    fn drop(&mut self) {
-        STACKS.fetch_sub(self.made, Ordering::Relaxed);
-    }
-}
-
-/// The table of threads of an instance: indices are given again last in, first out, from 1.
-#[derive(Default)]
-pub(crate) struct ThreadTable {
-    threads: Vec<u32>,
-    free: Vec<u32>,
-}
-
-impl ThreadTable {
-    fn add(&mut self, thread: u32) -> u32 {
-        if let Some(index) = self.free.pop() {
-            self.threads[index as usize - 1] = thread;
-            return index;
-        }
-        self.threads.push(thread);
-        self.threads.len() as u32
-    }
-
-    fn get(&self, index: u32) -> Result<u32> {
-        let slot = (index as usize).checked_sub(1).and_then(|slot| self.threads.get(slot));
-        match slot {
-            Some(thread) if *thread != NONE => Ok(*thread),
-            _ => bail!("unknown thread index {index}"),
-        }
-    }
-
-    fn remove(&mut self, index: u32) {
-        self.threads[index as usize - 1] = NONE;
-        self.free.push(index);
     }
 }
 
@@ -277,50 +216,6 @@ impl State {
         }
     }
 
-    /// An idle stack that will run `job` when it is driven.
-    pub(super) fn hand_over(&mut self, record: Record, [a, b, c, job]: Job) -> Result<u32> {
-        let fiber = self.idle_stack()?;
-        let records = self.records();
-        records.set(record::JOB, job + 1);
-        records.set(record::JOB_RECORD, record.0);
-        for (n, argument) in [a, b, c].into_iter().enumerate() {
-            records.set(record::JOB_ARGUMENTS + 4 * n as u32, argument);
-        }
-        Ok(fiber)
-    }
-
-    pub(crate) fn idle_stack(&mut self) -> Result<u32> {
-        let spare = self.records().get(record::SPARE);
-        if spare != 0 {
-            self.records().set(record::SPARE, 0);
-            return Ok(spare);
-        }
-        self.stacks.take()
-    }
-
-    pub(crate) fn idle(&mut self, fiber: u32) {
-        self.stacks.idle.push(fiber);
-    }
-
-    /// The worker whose stack runs will be put aside with nothing on it.
-    #[inline]
-    pub(super) fn worker_rests(&mut self) {
-        let records = self.records();
-        let fiber = records.get(record::FIBER);
-        match (fiber, records.get(record::SPARE)) {
-            (0, _) => {}
-            (fiber, 0) => records.set(record::SPARE, fiber),
-            (fiber, _) => self.idle(fiber),
-        }
-    }
-
-    /// The stack that runs will be put aside, and no other takes its place: if nothing is to do, the pump ends.
-    #[inline]
-    pub(super) fn pump_may_rest(&mut self) {
-        let rests = self.ready.is_empty() || self.budget == 0;
-        self.records().set(record::RESTS, rests.into());
-    }
-
     /// A function of async type is called synchronously. From a task of sync type that is a trap, unless another thread of its
     /// instance could run meanwhile.
     pub(crate) fn check_may_block(&mut self) -> Result<()> {
@@ -340,35 +235,6 @@ impl State {
             true => fault,
             false if self.current() == Record::NONE => fault,
             false => self.check_may_block().err().unwrap_or(fault),
-        }
-    }
-
-    /// `thread.index`
-    pub(crate) fn thread_index(&mut self) -> Result<u32> {
-        let record = self.current();
-        let thread = self.thread_of_or_new(record)?;
-        let entry = &mut self.threads[thread as usize];
-        if entry.index == 0 {
-            entry.index = self.instances[entry.instance as usize].threads.add(thread);
-        }
-        Ok(entry.index)
-    }
-
-    /// `thread.resume-later`
-    pub(crate) fn thread_resume_later(&mut self, instance: u32, index: u32) -> Result<()> {
-        let thread = self.suspended_thread(instance, index)?;
-        if let ThreadRun::Parked(_, wait) = &mut self.threads[thread as usize].run {
-            *wait = Wait::Turn { cancellable: wait.cancellable() };
-        }
-        self.ready.push_back(Ready::Thread(thread));
-        Ok(())
-    }
-
-    fn suspended_thread(&mut self, instance: u32, index: u32) -> Result<u32> {
-        let thread = self.instances[instance as usize].threads.get(index)?;
-        match self.threads[thread as usize].run {
-            ThreadRun::Parked(_, Wait::Suspended { .. }) => Ok(thread),
-            _ => bail!("cannot resume thread which is not suspended"),
         }
     }
 
@@ -552,8 +418,8 @@ pub(crate) fn block(mut store: StoreContextMut<'_, State>) -> Result<i32> {
     if let ThreadRun::Parked(stack, _) = &mut state.threads[thread as usize].run {
         *stack = Stack::Below;
     }
-    if let Some(Switch { thread, value }) = state.switch.take() {
-        return state.activate_switched(thread, value).map(u32::cast_signed);
+    if let Some(switch) = state.switch.take() {
+        return state.activate_switched(switch).map(u32::cast_signed);
     }
     let instance = state.records().field(sync, record::INSTANCE);
     run_sibling(store, thread, instance)
@@ -566,10 +432,10 @@ fn suspend(state: &mut State, thread: u32) -> Result<()> {
     };
     let parent = state.parent(base);
     state.records().set_field(base, record::PARENT, 0);
-    if let Some(Switch { thread, value }) = state.switch.take() {
+    if let Some(switch) = state.switch.take() {
         // Whoever has resumed this stack resumes the other.
         state.records().set_current(parent);
-        let fiber = state.activate_switched(thread, value)?;
+        let fiber = state.activate_switched(switch)?;
         state.records().set(record::SWITCH_TO, fiber);
     } else if state.records().get(record::NESTED) == 1 {
         state.pump_may_rest();
@@ -620,138 +486,4 @@ fn is_candidate(state: &State, ready: Ready, instance: u32) -> bool {
             .get(thread as usize)
             .is_some_and(|thread| thread.instance == instance && !state.holds_exclusivity(thread)),
     }
-}
-
-/// A thread that goes on as soon as the running one is put aside, and what it gets.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Switch {
-    thread: u32,
-    value: SwitchValue,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum SwitchValue {
-    Thread(u64),
-    /// The thread is the implicit one of a task whose callback waits.
-    Callback(u32, Event),
-}
-
-impl State {
-    fn activate_switched(&mut self, thread: u32, value: SwitchValue) -> Result<u32> {
-        match value {
-            SwitchValue::Thread(value) => self.activate_thread(thread, value),
-            SwitchValue::Callback(task, event) => self.hand_over_callback(task, event),
-        }
-    }
-}
-
-/// `thread.{suspend,yield}`, `thread.{suspend,yield}-then-{resume,promote}`: 1 if the task is cancelled.
-pub(crate) fn pause(
-    mut store: StoreContextMut<'_, State>,
-    instance: u32,
-    cancellable: bool,
-    (pause, then): (Pause, Then),
-    other: u32,
-) -> Result<u32> {
-    let state = store.data_mut();
-    // Upstream's suite wants a cancelled thread to hear of it even if the other thread is gone; the specification asks in the
-    // other order.
-    if state.deliver_pending_cancel(cancellable) {
-        return Ok(1);
-    }
-    let other = match then {
-        Then::Anyone => None,
-        Then::Resume => Some(state.suspended_thread(instance, other)?),
-        Then::Promote => Some(state.instances[instance as usize].threads.get(other)?),
-    };
-    let switch = match (then, other) {
-        (Then::Resume, Some(thread)) => Some(Switch { thread, value: SwitchValue::Thread(0) }),
-        (Then::Promote, Some(thread)) => promoted(&mut store, thread)?,
-        _ => None,
-    };
-    let state = store.data_mut();
-    let (what, wait) = match pause {
-        Pause::Suspend => ("`thread.suspend`", Wait::Suspended { cancellable }),
-        Pause::Yield => ("`thread.yield`", Wait::Turn { cancellable }),
-    };
-    state.park(what, wait)?;
-    match switch {
-        // It waits under others, and goes on when they have gone.
-        Some(Switch { thread, value: SwitchValue::Thread(value) }) if state.waits_below(thread) => {
-            state.give(thread, value);
-        }
-        switch => state.switch = switch,
-    }
-    Ok(super::BLOCKED)
-}
-
-impl State {
-    fn waits_below(&self, thread: u32) -> bool {
-        matches!(self.threads[thread as usize].run, ThreadRun::Parked(Stack::Below, _))
-    }
-}
-
-/// Takes a thread out of the queue of those that are ready, if it is one of them.
-fn promoted(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Option<Switch>> {
-    let entry = &store.data().threads[thread as usize];
-    let (task, explicit) = (entry.task, entry.explicit);
-    if let ThreadRun::Parked(..) = entry.run {
-        let value = wake_thread(store, thread)?;
-        return Ok(value.map(|value| Switch { thread, value: SwitchValue::Thread(value) }));
-    }
-    if explicit {
-        return Ok(None);
-    }
-    let event = store.data_mut().wake_event(task);
-    Ok(event.map(|event| Switch { thread, value: SwitchValue::Callback(task, event) }))
-}
-
-/// `thread.new-indirect`
-pub(crate) fn new_indirect(
-    mut store: StoreContextMut<'_, State>,
-    instance: u32,
-    table: u32,
-    function: u32,
-    argument: u32,
-) -> Result<u32> {
-    let functions = store.data().tables[table as usize].expect("extracted before it is used");
-    let Some(Ref::Func(Some(function))) = functions.get(&mut store, u64::from(function)) else {
-        bail!("the start function index points to an uninitialized function")
-    };
-    let ty = function.ty(&store);
-    if !(ty.params().len() == 1 && ty.params().all(|ty| matches!(ty, ValType::I32)) && ty.results().len() == 0) {
-        bail!("start function does not match expected type (currently only `(i32) -> ()` is supported)");
-    }
-    ensure_record(&mut store)?;
-    let state = store.data_mut();
-    let Some(starts) = state.thread_table else { return would_block("a thread that a guest makes") };
-    let task_record = state.current_task();
-    if task_record == Record::NONE {
-        return cannot_block();
-    }
-    let task = state.task_of_or_new(task_record);
-    let record = state.records().allocate();
-    let flags = record::FLAG_ASYNC | record::FLAG_DETACHED | record::FLAG_BASE;
-    let run = ThreadRun::Parked(Stack::New { argument }, Wait::Suspended { cancellable: false });
-    let thread = Thread { record, task, instance, explicit: true, index: 0, run };
-    let thread = state.threads.insert(thread) as u32;
-    let records = state.records();
-    for (field, value) in [
-        (record::INSTANCE, instance),
-        (record::FLAGS, flags),
-        (record::TASK, task_record.0),
-        (record::HOST, task + 1),
-        (record::THREAD, thread + 1),
-    ] {
-        records.set_field(record, field, value);
-    }
-    let index = state.instances[instance as usize].threads.add(thread);
-    state.threads[thread as usize].index = index;
-    state.tasks[task as usize].explicit_threads += 1;
-    let size = starts.size(&store);
-    if u64::from(thread) >= size {
-        starts.grow(&mut store, size.max(u64::from(thread) + 1 - size), Ref::Func(None))?;
-    }
-    starts.set(&mut store, u64::from(thread), Ref::Func(Some(function)))?;
-    Ok(index)
 }

@@ -1,0 +1,166 @@
+//! What the pump's workers run: jobs, one after the other.
+//!
+//! A job is the start of a call, a callback with its event, or the start of a thread; shims run it (`component::shims`) and tell
+//! here what became of it.
+
+use super::{Caller, Run, Start, SubtaskState, ensure_record};
+use crate::abi::cx::{FlatSink, LiftCx, LowerCx, Memories};
+use crate::abi::record::Record;
+use crate::abi::state::{Ready, State};
+use crate::abi::table::EventCode;
+use crate::abi::{Result, host_call, stream, thread};
+use crate::component::plan::LiftKind;
+use crate::component::shims::{self, record};
+use wasmtime::{AsContextMut, StoreContextMut, bail};
+use wasmtime_environ::component::TypeTupleIndex;
+
+/// What a worker runs: three arguments, and a table slot.
+pub(crate) type Job = [u32; 4];
+
+impl State {
+    /// Code that ran as a job has ended.
+    pub(crate) fn finish(&mut self, record: Record, code: u32) -> Result<()> {
+        if self.records().field(record, record::TASK) != 0 {
+            return self.thread_ended(record);
+        }
+        let task = self.task_of(record).expect("jobs belong to tasks that are known here");
+        self.deactivate(task);
+        self.after_code(task, code)
+    }
+}
+
+/// What a worker runs next, given what it has run (`Record::NONE`: nothing); `None` when nothing is ready, the budget is used
+/// up, or another stack takes its place.
+pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: u32) -> Result<Option<(Record, Job)>> {
+    if record != Record::NONE {
+        store.data_mut().finish(record, code)?;
+    }
+    loop {
+        let state = store.data_mut();
+        let ready = match state.budget {
+            0 => None,
+            _ => state.ready.pop_front(),
+        };
+        let Some(ready) = ready else {
+            state.worker_rests();
+            state.pump_may_rest();
+            return Ok(None);
+        };
+        state.budget -= 1;
+        match ready {
+            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| task.run) {
+                Some(Run::Entering(start)) => return self::start(store, task, start).map(Some),
+                _ => {
+                    if let Some(event) = state.wake_event(task) {
+                        return Ok(Some(state.resume(task, event)));
+                    }
+                }
+            },
+            Ready::Enter(instance) => {
+                if let Some((task, start)) = state.next_entering(instance) {
+                    return self::start(store, task, start).map(Some);
+                }
+            }
+            Ready::Thread(thread) => {
+                let job = thread::resume(store.as_context_mut(), thread)?;
+                if job.is_some() || store.data_mut().records().get(record::SWITCH_TO) != 0 {
+                    return Ok(job);
+                }
+            }
+            Ready::HostCall(call) => host_call::poll(store.as_context_mut(), call)?,
+            Ready::HostEnd(stream) => stream::poll_source(store.as_context_mut(), stream)?,
+        }
+    }
+}
+
+/// Starts a call that may enter now.
+fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Result<(Record, Job)> {
+    ensure_record(&mut store)?;
+    let state = store.data_mut();
+    let params = std::mem::take(&mut state.tasks[task as usize].params);
+    let record = state.records().allocate();
+    state.tasks[task as usize].record = record;
+    let instance = state.tasks[task as usize].instance;
+    let layout = state.layout();
+    state.records().set_field(record, record::HOST, task + 1);
+    state.records().set_field(record, record::INSTANCE, instance);
+    let async_type = if state.tasks[task as usize].async_type { record::FLAG_ASYNC } else { 0 };
+    state.records().set_field(record, record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
+    state.activate(task);
+    let job = match start {
+        Start::Adapter(n) => {
+            let compiled = state.compiled.clone();
+            let adapter = &compiled.plan.adapters[n as usize];
+            let records = state.records();
+            records.set_field(record, record::MODE, shims::mode(adapter));
+            records.set_field(record, record::RETURN_SIGNATURE, shims::return_signature(adapter));
+            records.set_field(record, record::RETURN_SLOT, layout.return_slot(n));
+            records.set_field(record, record::RETPTR, params.last().map_or(0, |last| *last as u32));
+            params.iter().enumerate().for_each(|(slot, value)| records.set_scratch(slot as u32, *value));
+            if let Caller::Guest { subtask: Some(subtask) } = state.tasks[task as usize].caller {
+                let entry = &mut state.subtasks[subtask as usize];
+                entry.state = SubtaskState::Started;
+                let (instance, handle) = (entry.instance, entry.handle);
+                state.post(instance, handle, EventCode::Subtask, None);
+            }
+            layout.adapter_job(n)
+        }
+        Start::Lift(n) => {
+            start_lift(store.as_context_mut(), task, n, record)?;
+            layout.lift_job(n)
+        }
+    };
+    Ok((record, [0, 0, 0, job]))
+}
+
+/// Lowers the host's parameters into the scratch area.
+fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, record: Record) -> Result<()> {
+    let state = store.data_mut();
+    let compiled = state.compiled.clone();
+    let plan = &compiled.plan;
+    let lift = &plan.lifts[lift as usize];
+    let signature = if let LiftKind::Sync { .. } = lift.kind { 0 } else { lift.return_signature + 1 };
+    state.records().set_field(record, record::MODE, record::MODE_HOST);
+    state.records().set_field(record, record::RETURN_SIGNATURE, signature);
+    let options = &plan.options[lift.options as usize];
+    let mut caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
+    if let Some(memory) = options.memory() {
+        store.refresh_memory(memory.as_u32());
+    }
+    let mut flat = [0; record::SCRATCH_SLOTS as usize];
+    let mut lowered = Ok(());
+    if let Caller::Host(caller) = &mut caller {
+        let mut cx = LowerCx::new(store.as_context_mut(), &plan.types, options);
+        lowered = caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat));
+    }
+    let state = store.data_mut();
+    state.tasks[task as usize].caller = caller;
+    // Not before: whoever waits for the call learns of a trap through its task.
+    lowered?;
+    for (slot, value) in flat.iter().take(lift.signature.params.len()).enumerate() {
+        state.records().set_scratch(slot as u32, *value);
+    }
+    Ok(())
+}
+
+/// The running task, called by the host, returns: `flat` are the arguments of `task.return` or the results of a sync lift.
+pub(crate) fn return_to_host(
+    mut store: StoreContextMut<'_, State>,
+    options: u32,
+    results: TypeTupleIndex,
+    flat: &[u64],
+) -> Result<()> {
+    let compiled = store.data().compiled.clone();
+    let options = &compiled.plan.options[options as usize];
+    if let Some(memory) = options.memory() {
+        store.refresh_memory(memory.as_u32());
+    }
+    let state = store.data_mut();
+    let record = state.current_task();
+    let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
+    let caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
+    let Caller::Host(mut caller) = caller else { bail!("`task.return` to the host by a task of a guest") };
+    let lifted = caller.lift(&mut LiftCx::new(state, &compiled.plan.types, options), results, flat);
+    state.tasks[task as usize].caller = Caller::Host(caller);
+    lifted
+}

@@ -52,6 +52,9 @@ impl std::ops::Deref for SharedCompiled {
     }
 }
 
+/// Tasks and threads that a report of who waits names; the others are counted.
+const WAITING_NAMED_MAX: usize = 8;
+
 /// One component instance.
 pub(crate) struct Instance {
     pub handles: Table,
@@ -248,9 +251,19 @@ impl State {
         if host_may_act || self.tasks.is_empty() {
             return None;
         }
+        Some(format!("{DEADLOCK}: {}", self.waiting()))
+    }
+
+    /// See `Zone::waiting`.
+    pub(crate) fn waiting(&self) -> String {
         let mut waiting = self.waiting_threads();
         waiting.extend(self.waiting_tasks());
-        Some(format!("{DEADLOCK}: {}", waiting.join("; ")))
+        let more = waiting.len().saturating_sub(WAITING_NAMED_MAX);
+        waiting.truncate(WAITING_NAMED_MAX);
+        if more > 0 {
+            waiting.push(format!("and {more} more"));
+        }
+        waiting.join("; ")
     }
 
     /// Counts of what is alive, for leak tests and metrics.

@@ -329,6 +329,11 @@ impl Zone {
         if asked { None } else { self.0.store.try_borrow().ok()?.data().deadlock() }
     }
 
+    /// Who waits for what in the zone, for people; `None` while a guest is in the middle of a slice.
+    pub fn waiting(&self) -> Option<String> {
+        self.0.store.try_borrow().ok().map(|store| store.data().waiting())
+    }
+
     /// The host's own data of this zone.
     pub fn data<T: Any>(&self) -> Option<Rc<T>> {
         let store = self.0.store.try_borrow().ok()?;

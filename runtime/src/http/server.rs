@@ -261,6 +261,8 @@ impl Server {
             Ok(Err(CallError::Trap(reason))) => Err(self.trapped(&reason)),
             Ok(Err(CallError::Cancelled)) => Err(plain(StatusCode::BAD_GATEWAY, "the component gave no answer")),
             Err(_) => {
+                let waiting = lease.zone().waiting().unwrap_or_else(|| "a guest is running".to_string());
+                tracing::warn!("{}: no answer within {:?}: {waiting}", service.name, service.config.timeout);
                 lease.abandon();
                 Err(plain(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time"))
             }

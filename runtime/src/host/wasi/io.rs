@@ -100,7 +100,7 @@ fn poll(pollables: &[Pollable], now: u64) -> Result<Vec<u32>> {
     let ready: Vec<u32> = (0..).zip(pollables).filter(|(_, pollable)| pollable.is_ready(now)).map(|(i, _)| i).collect();
     if ready.is_empty() {
         bail!(
-            "`wasi:io/poll` would have to block, and this runtime cannot suspend synchronous code yet: to wait for time, use \
+            "`wasi:io/poll` of WASI 0.2 would have to block, which only functions of WASI 0.3 can: to wait for time, use \
              `wasi:clocks/monotonic-clock` 0.3"
         );
     }

@@ -2,8 +2,8 @@
 //!
 //! A script is parsed as a whole and run directive by directive; the first that does not hold ends it. Every component instance
 //! is a zone of its own, driven by the executor as in a server, so what is tested is our scheduler and nothing made for tests.
-//! `header` reads the `;;!` lines, `script` runs directives, `instance` calls zones, `host` is what scripts may import, `imports` what they do,
-//! `value` turns constants into values and compares results, `messages` compares the texts of errors.
+//! `header` reads the `;;!` lines, `script` runs directives, `instance` calls zones, `host` is what scripts may import, `imports`
+//! what they do, `value` turns constants into values and compares results, `messages` compares the texts of errors.
 //! Knows nothing of how outcomes are printed.
 
 mod header;

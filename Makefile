@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 GUESTS = tests/guests/target/wasm32-wasip2/release
-TEST_PACKAGES = -p interflow -p interflow-macros -p tests
+TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
 
 .PHONY: help demo test test-heavy conformance guests build bench bench-http lint format docs ci
 

@@ -1,0 +1,391 @@
+//! Random programs that get somewhere.
+//! A program that is random without looking breaks a rule after a few operations. So this one is written while it runs:
+//! whenever a body comes to the end of its list, operations are proposed that fit what its instance holds, and the model
+//! is asked; one that traps is taken only now and then.
+//! Knows nothing of whether the programs are interesting; same seed, same program.
+
+use std::sync::Arc;
+
+use crate::elem::{Elem, InstanceId, Ty};
+use crate::op::{Arg, CopyType, Kind, Leave, Mode, Op, PARAMS_MAX, SLOTS, Side, Slot, Target};
+use crate::profile::Profile;
+use crate::program::{Func, Lift, Program};
+use crate::sched::{Cx, Rng, Seeded};
+use crate::stream::CopyState;
+use crate::table::ThreadId;
+use crate::task::TaskState;
+use crate::thread::ThreadState;
+use crate::waitable::WaitableKind;
+use crate::world::{Code, Entry, Frame, Progress, World};
+
+/// What kind of program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One guest body, called once: streams, futures, sets.
+    Single,
+    /// Two guests and the host: calls, cancellation, backpressure, resources, gates.
+    Calls,
+    /// The same, and threads.
+    Threads,
+}
+
+/// Operations that one body has at most, before those that end it.
+const BODY_OPS_MAX: usize = 14;
+
+/// Steps after which generation stops.
+const STEPS_MAX: usize = 400;
+
+/// Of operations that have to wait for somebody, one in so many is taken.
+const WAIT_ONE_IN: usize = 3;
+
+/// One operation in so many is allowed to trap.
+const TRAP_ONE_IN: usize = 40;
+
+/// A program of this shape.
+pub fn program(shape: Shape, seed: u64) -> Program {
+    let mut rng = Rng(seed);
+    let (program, open) = skeleton(shape, &mut rng);
+    let world = World::new(Profile::R1, Arc::new(Code { program, extensions: Vec::new() }));
+    let mut generator = Generator { shape, rng, world, open };
+    let mut chooser = Seeded::new(seed ^ 0x5eed);
+    for _ in 0..STEPS_MAX {
+        generator.extend();
+        let mut log = Vec::new();
+        let cx = &mut Cx { chooser: &mut chooser, log: &mut log };
+        if generator.world.advance(cx) == Progress::Idle {
+            break;
+        }
+    }
+    generator.world.program().clone()
+}
+
+struct Generator {
+    shape: Shape,
+    rng: Rng,
+    world: World,
+    /// For each script how many operations it may still get; `None` once it is finished.
+    open: Vec<Option<usize>>,
+}
+
+/// Instances, functions and empty scripts.
+fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
+    let guests = if shape == Shape::Single { 1 } else { 2 };
+    let mut program = Program::new(guests);
+    let script = |program: &mut Program| {
+        program.scripts.push(Vec::new());
+        (program.scripts.len() - 1) as u8
+    };
+    if shape == Shape::Single {
+        let body = Some(script(&mut program));
+        let inst = InstanceId(1);
+        program.funcs.push(Func { inst, body, result: None, ..Func::host_script(0) });
+        let host = script(&mut program);
+        let none = [Arg::Imm(0); PARAMS_MAX];
+        program.scripts[1].push(Op::Call { func: 0, mode: Mode::Async, args: none, sub: 0, ret: 1 });
+        program.host.push(host);
+        return (program, vec![Some(BODY_OPS_MAX + 6), None]);
+    }
+    // In this order, because bodies only call functions that come later: programs end.
+    for inst in [1, 2, 1, 2, 0, 0] {
+        let body = Some(script(&mut program));
+        program.funcs.push(func(InstanceId(inst), body, rng));
+    }
+    for inst in 1..=guests {
+        if rng.one_in(3) {
+            program.destructors[inst] = Some(script(&mut program));
+        }
+    }
+    for _ in 0..1 + rng.below(2) {
+        let host = script(&mut program);
+        program.host.push(host);
+    }
+    if shape == Shape::Threads {
+        // The last two are for threads; they make none themselves.
+        for _ in 0..2 {
+            script(&mut program);
+        }
+    }
+    let open = (0..program.scripts.len()).map(|_| Some(3 + rng.below(BODY_OPS_MAX - 3))).collect();
+    (program, open)
+}
+
+fn func(inst: InstanceId, body: Option<u8>, rng: &mut Rng) -> Func {
+    let (is_async, lift) = match rng.below(8) {
+        _ if inst == InstanceId::HOST => (true, Lift::Stackful),
+        0 | 1 => (false, Lift::Sync),
+        2 => (true, Lift::Sync),
+        3 | 4 => (true, Lift::Stackful),
+        _ => (true, Lift::Callback),
+    };
+    let mut params = [None; PARAMS_MAX];
+    for (slot, param) in params.iter_mut().enumerate().take(rng.below(PARAMS_MAX)) {
+        *param = Some((param_type(rng), slot as Slot));
+    }
+    let result = if rng.one_in(2) { Some(result_type(rng)) } else { None };
+    Func { inst, is_async, lift, body, params, result }
+}
+
+fn guest(rng: &mut Rng) -> InstanceId {
+    InstanceId(1 + rng.below(2) as u8)
+}
+
+fn param_type(rng: &mut Rng) -> Ty {
+    match rng.below(6) {
+        0 => Ty::Borrow(guest(rng)),
+        _ => result_type(rng),
+    }
+}
+
+fn result_type(rng: &mut Rng) -> Ty {
+    match rng.below(8) {
+        0 => Ty::Own(guest(rng)),
+        1..=3 => Ty::End(CopyType { kind: Kind::Stream, elem: Elem::U8 }),
+        4 | 5 => Ty::End(CopyType { kind: Kind::Future, elem: Elem::U8 }),
+        _ => Ty::U32,
+    }
+}
+
+impl Generator {
+    /// Gives the running body an operation if it has come to the end of its list.
+    fn extend(&mut self) {
+        let Some(&Frame::Thread(t)) = self.world.stack.last() else { return };
+        let thread = &self.world.threads[t];
+        let Some(script) = thread.script.map(usize::from) else { return };
+        if thread.pc as usize != self.world.program().scripts[script].len() {
+            return;
+        }
+        let Some(budget) = self.open[script] else { return };
+        if budget == 0 {
+            self.close(t, script);
+            return;
+        }
+        self.open[script] = Some(budget - 1);
+        let trap_wanted = self.rng.one_in(TRAP_ONE_IN);
+        for _ in 0..30 {
+            let op = self.propose(t);
+            if trap_wanted || !self.fails(t, op) {
+                self.push(script, op);
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, script: usize, op: Op) {
+        Arc::make_mut(&mut self.world.code).program.scripts[script].push(op);
+    }
+
+    /// Whether the law forbids the operation here, or it would wait for ever.
+    fn fails(&mut self, t: ThreadId, op: Op) -> bool {
+        let mut trial = self.world.clone();
+        trial.threads[t].pc += 1;
+        let cx = &mut Cx { chooser: &mut Seeded::new(self.rng.next_u64()), log: &mut Vec::new() };
+        let done = trial.op(cx, t, op);
+        let waits = trial.threads.get(t.0).is_some_and(|thread| {
+            matches!(thread.state, ThreadState::Waiting(..) | ThreadState::Suspended(_)) && !trial.is_ready(t)
+        });
+        done.is_err() || waits && (self.shape == Shape::Single || !self.rng.one_in(WAIT_ONE_IN))
+    }
+
+    /// What a well-behaved body does last: gives back what it has borrowed, and resolves its task.
+    fn close(&mut self, t: ThreadId, script: usize) {
+        self.open[script] = None;
+        let thread = &self.world.threads[t];
+        if thread.explicit || thread.host_script || thread.post_return {
+            return;
+        }
+        let task = self.world.tasks[thread.task].clone();
+        for (ty, handle) in task.func.params.into_iter().flatten() {
+            if let Ty::Borrow(rt) = ty
+                && rt != task.func.inst
+            {
+                self.push(script, Op::ResourceDrop { rt, handle });
+            }
+        }
+        let value = self.value(task.func.inst, task.func.result);
+        match task.func.lift {
+            Lift::Sync => self.push(script, Op::Return { value }),
+            Lift::Callback | Lift::Stackful if task.state != TaskState::Resolved => {
+                self.push(script, Op::Resolve { value });
+            }
+            Lift::Callback | Lift::Stackful => {}
+        }
+        // Some bodies go on after that. Destructors have no `post-return`.
+        let destructor = self.world.program().destructors.contains(&Some(script as u8));
+        if self.rng.one_in(3) && !destructor {
+            self.open[script] = Some(1 + self.rng.below(3));
+        }
+    }
+
+    /// An argument of this type, if the instance has one.
+    fn value(&mut self, inst: InstanceId, ty: Option<Ty>) -> Arg {
+        let fits = |entry: &Entry| match (ty, entry) {
+            (Some(Ty::Own(rt) | Ty::Borrow(rt)), Entry::Resource(handle)) => handle.rt == rt,
+            (Some(Ty::End(t)), Entry::Waitable(w)) => match &self.world.waitables[*w].kind {
+                WaitableKind::End(end) => end.t == t && end.side == Side::Read && end.state == CopyState::Idle,
+                WaitableKind::Subtask(_) => false,
+            },
+            _ => false,
+        };
+        let held = self.held(inst);
+        let fitting: Vec<Slot> = held.iter().filter(|(_, entry)| fits(entry)).map(|(slot, _)| *slot).collect();
+        match fitting.get(self.rng.below(fitting.len())) {
+            Some(&slot) => Arg::Slot(slot),
+            None => Arg::Imm(self.rng.below(5) as u32),
+        }
+    }
+
+    /// Slots that name something in the instance's table.
+    fn held(&self, inst: InstanceId) -> Vec<(Slot, Entry)> {
+        let inst = &self.world.instances[inst.index()];
+        let slot = |slot: usize| Some((slot as Slot, inst.handles.get(inst.slots[slot])?.clone()));
+        (0..SLOTS).filter_map(slot).collect()
+    }
+
+    fn slot(&mut self) -> Slot {
+        self.rng.below(SLOTS) as Slot
+    }
+
+    fn copy_type(&mut self) -> CopyType {
+        let kind = if self.rng.below(3) < 2 { Kind::Stream } else { Kind::Future };
+        let elem = match self.rng.below(16) {
+            0 | 1 => Elem::Unit,
+            2 => Elem::U16,
+            3 => Elem::U32,
+            4 => Elem::U64,
+            5 if self.shape != Shape::Single => Elem::Own(guest(&mut self.rng)),
+            6 => Elem::Stream,
+            7 => Elem::Future,
+            _ => Elem::U8,
+        };
+        CopyType { kind, elem }
+    }
+
+    fn propose(&mut self, t: ThreadId) -> Op {
+        let inst = self.world.instance_of(t);
+        let held = self.held(inst);
+        match self.rng.below(100) {
+            10..=15 => Op::SetNew { set: self.slot() },
+            0..=39 if self.world.threads[t].host_script => self.propose_call(t, inst),
+            16..=27 if self.shape != Shape::Single => self.propose_call(t, inst),
+            28..=35 if self.shape == Shape::Threads => self.propose_thread(t),
+            36..=43 if self.shape != Shape::Single => self.propose_rest(t, inst),
+            44..=47 => Op::Load { ptr: 4 * self.rng.below(16) as u32 },
+            0..=9 => Op::New { t: self.copy_type(), r: self.slot(), w: self.slot() },
+            _ => match held.get(self.rng.below(held.len())) {
+                Some((slot, entry)) => self.propose_on(t, *slot, entry),
+                None => Op::New { t: self.copy_type(), r: self.slot(), w: self.slot() },
+            },
+        }
+    }
+
+    fn propose_call(&mut self, t: ThreadId, inst: InstanceId) -> Op {
+        let thread = &self.world.threads[t];
+        let own = self.world.program().funcs.iter().position(|func| func.body == thread.script);
+        let funcs = self.world.program().funcs.len();
+        let first = match own {
+            _ if thread.host_script => 0,
+            Some(own) => own + 1,
+            None => funcs - 2,
+        };
+        if first >= funcs {
+            return Op::Load { ptr: 0 };
+        }
+        let func = first + self.rng.below(funcs - first);
+        let params = self.world.program().funcs[func].params;
+        let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
+        let mode = if self.rng.one_in(3) { Mode::Sync } else { Mode::Async };
+        Op::Call { func: func as u8, mode, args, sub: self.slot(), ret: self.slot() }
+    }
+
+    fn propose_thread(&mut self, t: ThreadId) -> Op {
+        let scripts = self.world.program().scripts.len();
+        let (thread, cancellable) = (self.slot(), self.rng.one_in(2));
+        let leave = if self.rng.one_in(2) { Leave::Suspend } else { Leave::Yield };
+        let target = if self.rng.one_in(2) { Target::Resume } else { Target::Promote };
+        match self.rng.below(8) {
+            0..=2 if !self.world.threads[t].explicit => {
+                Op::ThreadNew { script: (scripts - 1 - self.rng.below(2)) as u8, thread }
+            }
+            3 => Op::ThreadResumeLater { thread },
+            4 => Op::ThreadSuspend { cancellable },
+            5 => Op::ThreadIndex { thread },
+            _ => Op::ThreadSwitch { leave, target, cancellable, thread },
+        }
+    }
+
+    /// What needs no handle.
+    fn propose_rest(&mut self, t: ThreadId, inst: InstanceId) -> Op {
+        let func = self.world.tasks[self.world.threads[t].task].func;
+        let value = Arg::Imm(self.rng.below(9) as u32);
+        match self.rng.below(12) {
+            0 => Op::BackpressureInc,
+            1 | 2 => Op::BackpressureDec,
+            3 => Op::ContextSet { i: self.rng.below(2) as u8, value },
+            4 => Op::ContextGet { i: self.rng.below(2) as u8 },
+            5 if inst != InstanceId::HOST => Op::ResourceNew { rep: self.rng.below(99) as u32, handle: self.slot() },
+            6 if inst == InstanceId::HOST => Op::GateOpen { gate: self.rng.below(2) as u8 },
+            7 if inst == InstanceId::HOST => Op::GateWait { gate: self.rng.below(2) as u8 },
+            8 if func.lift == Lift::Callback => Op::YieldCode,
+            9 if self.rng.one_in(2) => Op::TaskReturn { value: self.value(inst, func.result) },
+            10 if self.rng.one_in(3) => Op::TaskCancel,
+            _ => Op::ThreadYield { cancellable: self.rng.one_in(2) },
+        }
+    }
+
+    /// Something to do with what a slot names.
+    fn propose_on(&mut self, t: ThreadId, slot: Slot, entry: &Entry) -> Op {
+        let cancellable = self.rng.one_in(3);
+        let mode = if self.rng.one_in(4) { Mode::Sync } else { Mode::Async };
+        match entry {
+            Entry::Set(_) => match self.rng.below(20) {
+                0 => Op::SetDrop { set: slot },
+                1..=6 => Op::WaitCode { set: slot },
+                7..=11 => Op::SetWait { set: slot, cancellable },
+                _ => Op::SetPoll { set: slot, cancellable },
+            },
+            Entry::Resource(handle) => match self.rng.below(6) {
+                0..=2 => Op::Store { ptr: 4 * self.rng.below(8) as u32, value: Arg::Slot(slot) },
+                3 => Op::ResourceRep { handle: slot },
+                4 => Op::ResourceDrop { rt: handle.rt, handle: slot },
+                _ => Op::ContextGet { i: 0 },
+            },
+            Entry::Waitable(w) => match &self.world.waitables[*w].kind {
+                WaitableKind::Subtask(_) => match self.rng.below(5) {
+                    0 | 1 => self.propose_join(t, slot),
+                    2 | 3 => Op::SubtaskCancel { mode, sub: slot },
+                    _ => Op::SubtaskDrop { sub: slot },
+                },
+                WaitableKind::End(end) => {
+                    let (ty, side, state) = (end.t, end.side, end.state);
+                    match self.rng.below(12) {
+                        0..=2 => self.propose_join(t, slot),
+                        3 | 4 => Op::DropEnd { t: ty, side, end: slot },
+                        5 if side == Side::Read => {
+                            Op::Store { ptr: 4 * self.rng.below(8) as u32, value: Arg::Slot(slot) }
+                        }
+                        _ if state == CopyState::Copying => Op::CancelCopy { t: ty, side, mode, end: slot },
+                        _ => self.propose_copy(ty, side, mode, slot),
+                    }
+                }
+            },
+        }
+    }
+
+    fn propose_copy(&mut self, t: CopyType, side: Side, mode: Mode, end: Slot) -> Op {
+        let n = match t.elem.handle() {
+            Some(_) => self.rng.below(3),
+            None => self.rng.below(6),
+        };
+        let wild = self.rng.one_in(12);
+        let ptr = if wild { self.rng.below(80) } else { 8 * self.rng.below(5) };
+        Op::Copy { t, side, mode, end, ptr: ptr as u32, n: n as u32 }
+    }
+
+    fn propose_join(&mut self, t: ThreadId, waitable: Slot) -> Op {
+        let held = self.held(self.world.instance_of(t));
+        let sets: Vec<Slot> =
+            held.iter().filter(|(_, entry)| matches!(entry, Entry::Set(_))).map(|(slot, _)| *slot).collect();
+        let set = sets.get(self.rng.below(sets.len() + 1)).map_or(Arg::Imm(0), |&slot| Arg::Slot(slot));
+        Op::Join { waitable, set }
+    }
+}

@@ -86,7 +86,7 @@ fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
         return (program, vec![Some(BODY_OPS_MAX + 6), None]);
     }
     // In this order, because bodies only call functions that come later: programs end.
-    for inst in [1, 2, 1, 2, 0, 0] {
+    for inst in [1, 2, 1, 2, 1, 2, 0, 0] {
         let body = Some(script(&mut program));
         program.funcs.push(func(InstanceId(inst), body, rng));
     }
@@ -119,11 +119,24 @@ fn func(inst: InstanceId, body: Option<u8>, rng: &mut Rng) -> Func {
     };
     let mut params = [None; PARAMS_MAX];
     for (slot, param) in params.iter_mut().enumerate().take(rng.below(PARAMS_MAX)) {
-        *param = Some((param_type(rng), slot as Slot));
+        *param = Some((param_type(rng), region(body) + slot as Slot));
     }
-    let result = if rng.one_in(2) { Some(result_type(rng)) } else { None };
+    // A function can only return resources that it can make.
+    let result = match result_type(rng) {
+        Ty::Own(_) if inst == InstanceId::HOST => None,
+        Ty::Own(_) => Some(Ty::Own(inst)),
+        ty => Some(ty).filter(|_| rng.one_in(2)),
+    };
     Func { inst, is_async, lift, body, params, result }
 }
+
+/// The first of the slots that a body mostly uses, so that bodies don't take each other's handles too often.
+fn region(script: Option<u8>) -> Slot {
+    REGION * (script.unwrap_or(0) % 3)
+}
+
+/// Slots that a body mostly uses.
+const REGION: u8 = 5;
 
 fn guest(rng: &mut Rng) -> InstanceId {
     InstanceId(1 + rng.below(2) as u8)
@@ -202,6 +215,14 @@ impl Generator {
             }
         }
         let value = self.value(task.func.inst, task.func.result);
+        if let (Arg::Imm(_), Some(ty)) = (value, task.func.result)
+            && task.state != TaskState::CancelDelivered
+            && let Some(op) = self.make(t, ty)
+        {
+            self.open[script] = Some(0);
+            self.push(script, op);
+            return;
+        }
         match task.func.lift {
             Lift::Sync => self.push(script, Op::Return { value }),
             Lift::Callback | Lift::Stackful if task.state != TaskState::Resolved => {
@@ -213,6 +234,15 @@ impl Generator {
         let destructor = self.world.program().destructors.contains(&Some(script as u8));
         if self.rng.one_in(3) && !destructor {
             self.open[script] = Some(1 + self.rng.below(3));
+        }
+    }
+
+    /// An operation that gives the instance a value of this type.
+    fn make(&mut self, t: ThreadId, ty: Ty) -> Option<Op> {
+        match ty {
+            Ty::End(ty) => Some(Op::New { t: ty, r: self.slot(t), w: self.slot(t) }),
+            Ty::Own(_) => Some(Op::ResourceNew { rep: 7, handle: self.slot(t) }),
+            Ty::U32 | Ty::Borrow(_) => None,
         }
     }
 
@@ -241,8 +271,8 @@ impl Generator {
         (0..SLOTS).filter_map(slot).collect()
     }
 
-    fn slot(&mut self) -> Slot {
-        self.rng.below(SLOTS) as Slot
+    fn slot(&mut self, t: ThreadId) -> Slot {
+        region(self.world.threads[t].script) + self.rng.below(usize::from(REGION)) as Slot
     }
 
     fn copy_type(&mut self) -> CopyType {
@@ -264,18 +294,29 @@ impl Generator {
         let inst = self.world.instance_of(t);
         let held = self.held(inst);
         match self.rng.below(100) {
-            10..=15 => Op::SetNew { set: self.slot() },
+            10..=15 => Op::SetNew { set: self.slot(t) },
             0..=39 if self.world.threads[t].host_script => self.propose_call(t, inst),
             16..=27 if self.shape != Shape::Single => self.propose_call(t, inst),
             28..=35 if self.shape == Shape::Threads => self.propose_thread(t),
             36..=43 if self.shape != Shape::Single => self.propose_rest(t, inst),
-            44..=47 => Op::Load { ptr: 4 * self.rng.below(16) as u32 },
-            0..=9 => Op::New { t: self.copy_type(), r: self.slot(), w: self.slot() },
-            _ => match held.get(self.rng.below(held.len())) {
+            44 | 45 => Op::Load { ptr: 4 * self.rng.below(16) as u32 },
+            0..=9 => Op::New { t: self.copy_type(), r: self.slot(t), w: self.slot(t) },
+            _ => match self.one_of(&held) {
                 Some((slot, entry)) => self.propose_on(t, *slot, entry),
-                None => Op::New { t: self.copy_type(), r: self.slot(), w: self.slot() },
+                None => Op::New { t: self.copy_type(), r: self.slot(t), w: self.slot(t) },
             },
         }
+    }
+
+    /// Of two things that the instance holds rather the rarer.
+    fn one_of<'a>(&mut self, held: &'a [(Slot, Entry)]) -> Option<&'a (Slot, Entry)> {
+        let rare = |entry: &&(Slot, Entry)| match &entry.1 {
+            Entry::Waitable(w) => matches!(self.world.waitables[*w].kind, WaitableKind::Subtask(_)),
+            Entry::Resource(_) => true,
+            Entry::Set(_) => false,
+        };
+        let (first, second) = (held.get(self.rng.below(held.len())), held.get(self.rng.below(held.len())));
+        first.filter(rare).or(second)
     }
 
     fn propose_call(&mut self, t: ThreadId, inst: InstanceId) -> Op {
@@ -290,26 +331,50 @@ impl Generator {
         if first >= funcs {
             return Op::Load { ptr: 0 };
         }
-        let func = first + self.rng.below(funcs - first);
+        // A body that runs twice does to its handles what it has done already, and mostly traps.
+        let called = |func: usize| {
+            let func = &self.world.program().funcs[func];
+            func.body.is_some_and(|body| self.world.instances[func.inst.index()].bodies.contains(&body))
+        };
+        let fresh: Vec<usize> = (first..funcs).filter(|&func| !called(func)).collect();
+        let again = self.rng.one_in(6);
+        let func = match fresh.get(self.rng.below(fresh.len())) {
+            Some(&func) if !again => func,
+            _ if again => first + self.rng.below(funcs - first),
+            _ => return Op::Load { ptr: 0 },
+        };
         let params = self.world.program().funcs[func].params;
         let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
         let mode = if self.rng.one_in(3) { Mode::Sync } else { Mode::Async };
-        Op::Call { func: func as u8, mode, args, sub: self.slot(), ret: self.slot() }
+        Op::Call { func: func as u8, mode, args, sub: self.slot(t), ret: self.slot(t) }
     }
 
     fn propose_thread(&mut self, t: ThreadId) -> Op {
         let scripts = self.world.program().scripts.len();
-        let (thread, cancellable) = (self.slot(), self.rng.one_in(2));
+        let cancellable = self.rng.one_in(2);
+        let thread = self.thread_slot(t);
         let leave = if self.rng.one_in(2) { Leave::Suspend } else { Leave::Yield };
         let target = if self.rng.one_in(2) { Target::Resume } else { Target::Promote };
         match self.rng.below(8) {
             0..=2 if !self.world.threads[t].explicit => {
                 Op::ThreadNew { script: (scripts - 1 - self.rng.below(2)) as u8, thread }
             }
-            3 => Op::ThreadResumeLater { thread },
+            2 | 3 => Op::ThreadResumeLater { thread },
             4 => Op::ThreadSuspend { cancellable },
             5 => Op::ThreadIndex { thread },
             _ => Op::ThreadSwitch { leave, target, cancellable, thread },
+        }
+    }
+
+    /// Mostly a slot that names a thread.
+    fn thread_slot(&mut self, t: ThreadId) -> Slot {
+        let inst = &self.world.instances[self.world.instance_of(t).index()];
+        let own = self.world.threads[t].index.unwrap_or(0);
+        let named = |slot: &usize| inst.slots[*slot] != own && inst.threads.get(inst.slots[*slot]).is_some();
+        let slots: Vec<usize> = (0..SLOTS).filter(named).collect();
+        match slots.get(self.rng.below(slots.len())) {
+            Some(&slot) => slot as Slot,
+            None => self.slot(t),
         }
     }
 
@@ -322,7 +387,7 @@ impl Generator {
             1 | 2 => Op::BackpressureDec,
             3 => Op::ContextSet { i: self.rng.below(2) as u8, value },
             4 => Op::ContextGet { i: self.rng.below(2) as u8 },
-            5 if inst != InstanceId::HOST => Op::ResourceNew { rep: self.rng.below(99) as u32, handle: self.slot() },
+            5 if inst != InstanceId::HOST => Op::ResourceNew { rep: self.rng.below(99) as u32, handle: self.slot(t) },
             6 if inst == InstanceId::HOST => Op::GateOpen { gate: self.rng.below(2) as u8 },
             7 if inst == InstanceId::HOST => Op::GateWait { gate: self.rng.below(2) as u8 },
             8 if func.lift == Lift::Callback => Op::YieldCode,
@@ -358,8 +423,8 @@ impl Generator {
                 WaitableKind::End(end) => {
                     let (ty, side, state) = (end.t, end.side, end.state);
                     match self.rng.below(12) {
-                        0..=2 => self.propose_join(t, slot),
-                        3 | 4 => Op::DropEnd { t: ty, side, end: slot },
+                        0 | 1 => self.propose_join(t, slot),
+                        3 => Op::DropEnd { t: ty, side, end: slot },
                         5 if side == Side::Read => {
                             Op::Store { ptr: 4 * self.rng.below(8) as u32, value: Arg::Slot(slot) }
                         }

@@ -203,7 +203,9 @@ impl World {
         let mut lowered = Vec::new();
         for (slot, val) in vals {
             let value = self.lower_val(func.inst, val, Some(task))?;
-            self.set_slot(func.inst, slot, value);
+            if func.body.is_some() {
+                self.set_slot(func.inst, slot, value);
+            }
             lowered.push(value);
         }
         Ok(lowered)

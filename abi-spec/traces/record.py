@@ -1,9 +1,10 @@
 """Runs programs of abi-spec on the reference implementation, and prints them with what their bodies saw.
 
-    cargo run -p abi-spec --example programs calls 1 100 | python3 record.py DIRECTORY_OF_DEFINITIONS_PY > calls.txt
+    cargo run -p abi-spec --example programs calls 1 100 | python3 record.py DIRECTORY_OF_DEFINITIONS_PY 1 > calls.txt
 
-The reference decides where the law leaves something open; the seed of that is the program's number. Each program runs in a
-process of its own, because a trap leaves the reference's threads where they are.
+The reference decides where the law leaves something open. With a number of seeds other than 1, each program is run with
+as many, and its logs are printed that differ in what some body saw. Each run has a process of its own, because a trap
+leaves the reference's threads where they are.
 """
 
 import os
@@ -359,6 +360,8 @@ class World:
         for line in lines:
             words = line.split()
             match words[0]:
+                case "//":
+                    pass
                 case "instance":
                     instances.append(words[1:])
                 case "func":
@@ -404,8 +407,13 @@ class World:
         body = Body(agent, script, "host")
         body.number = agent.bodies
 
+        def give_way():
+            # Not `wait_until`, which may go on at once: that would be a turn too long if somebody switched to us.
+            thread.start_waiting_internal(lambda: True)
+            thread.block_internal(False)
+
         def thread_func():
-            body.run(lambda: thread.wait_until(lambda: True))
+            body.run(give_way)
             task.unregister_thread(thread)
 
         thread = d.Thread(task, thread_func)
@@ -419,14 +427,13 @@ class World:
             self.store.tick()
 
 
-def record(number, lines):
+def run(seed, lines, out):
     """Runs a program in this process, which ends with it."""
-    d.random = Choices(number)
+    d.random = Choices(seed)
     world = World(lines)
 
     def finish(last):
-        sys.stdout.write("\n".join(world.log + [last]) + "\n")
-        sys.stdout.flush()
+        os.write(out, "\n".join(world.log + [last]).encode())
         os._exit(0)
 
     def failed(args):
@@ -439,6 +446,27 @@ def record(number, lines):
     signal.alarm(3)
     world.run()
     finish("end")
+
+
+def record(seed, lines):
+    """Runs a program in a process of its own. Returns its log."""
+    from_child, out = os.pipe()
+    child = os.fork()
+    if child == 0:
+        run(seed, lines, out)
+    os.close(out)
+    with os.fdopen(from_child) as log:
+        text = log.read()
+    _, status = os.waitpid(child, 0)
+    return text.split("\n") if status == 0 else ["the reference hangs"]
+
+
+def views(log):
+    """What each body saw, and how the run ended."""
+    bodies = {}
+    for line in log:
+        bodies.setdefault(line.split()[0].rpartition(".")[0], []).append(line)
+    return str(sorted(bodies.items()))
 
 
 def programs(lines):
@@ -464,17 +492,15 @@ def mend():
 def main():
     number_threads()
     mend()
+    seeds = int(sys.argv[2])
     for number, lines in programs(sys.stdin):
         print(f"program {number}")
         print("\n".join(lines))
-        print("log")
+        logs = [record(number if seeds == 1 else seed, lines) for seed in range(seeds)]
+        for log in {views(log): log for log in reversed(logs)}.values():
+            print("log")
+            print("\n".join(log))
         sys.stdout.flush()
-        child = os.fork()
-        if child == 0:
-            record(number, lines)
-        _, status = os.waitpid(child, 0)
-        if status != 0:
-            print("the reference hangs")
 
 
 main()

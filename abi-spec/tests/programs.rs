@@ -1,0 +1,82 @@
+//! Random programs on the model: its own invariants, and its own promises.
+//! `SEED=7 cargo test -p abi-spec --test programs` begins at another seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use abi_spec::accept::accept;
+use abi_spec::generate::{Shape, program};
+use abi_spec::profile::Profile;
+use abi_spec::program::Program;
+use abi_spec::sched::{Cx, Fifo, Seeded, run};
+use abi_spec::world::{Code, Ending, Progress, World};
+
+const SHAPES: [Shape; 3] = [Shape::Single, Shape::Calls, Shape::Threads];
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("SEED={first}");
+    first..first + count
+}
+
+fn world(program: &Program, profile: Profile) -> World {
+    World::new(profile, Arc::new(Code { program: program.clone(), extensions: Vec::new() }))
+}
+
+#[test]
+fn invariants_hold_between_all_turns_of_random_programs() {
+    for shape in SHAPES {
+        let mut endings: BTreeMap<String, u32> = BTreeMap::new();
+        let mut records = 0;
+        for seed in seeds(400) {
+            let mut world = world(&program(shape, seed), Profile::R1);
+            let (mut chooser, mut log) = (Seeded::new(seed), Vec::new());
+            while world.advance(&mut Cx { chooser: &mut chooser, log: &mut log }) == Progress::Ran {
+                world.check_invariants().unwrap_or_else(|wrong| panic!("{shape:?} {seed}: {wrong}"));
+            }
+            let ending = match world.ending() {
+                Ending::Stuck(_) => "stuck".to_owned(),
+                ending => format!("{ending:?}"),
+            };
+            *endings.entry(ending).or_default() += 1;
+            records += log.len();
+        }
+        println!("{shape:?}: {records} records, {endings:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in seeds(50) {
+        let program = program(Shape::Threads, seed);
+        let runs = [0, 1].map(|_| run(world(&program, Profile::R1), &mut Seeded::new(seed)));
+        assert_eq!(runs[0].log, runs[1].log);
+        assert!(runs[0].world == runs[1].world);
+    }
+}
+
+#[test]
+fn a_program_is_the_same_after_being_written_and_read() {
+    for shape in SHAPES {
+        for seed in seeds(100) {
+            let program = program(shape, seed);
+            assert_eq!(program.to_string().parse(), Ok(program));
+        }
+    }
+}
+
+#[test]
+fn every_run_of_the_model_is_accepted() {
+    for shape in SHAPES {
+        for seed in seeds(60) {
+            let program = program(shape, seed);
+            for run in [
+                run(world(&program, Profile::R1), &mut Fifo),
+                run(world(&program, Profile::R1), &mut Seeded::new(seed)),
+            ] {
+                let accepted = accept(world(&program, Profile::R1), &run.log);
+                assert_eq!(accepted, Ok(()), "{shape:?} {seed}");
+            }
+        }
+    }
+}

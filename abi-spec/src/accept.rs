@@ -67,13 +67,9 @@ impl Acceptor {
         let mut allowed = Vec::new();
         for (world, next) in reached {
             match next {
-                Some(next) if next.explains(record) => {
-                    if kept.insert(world.clone()) {
-                        worlds.push(world);
-                    }
-                }
-                Some(next) => allowed.push(next),
-                None => {}
+                Some(next) if !next.explains(record) => allowed.push(next),
+                Some(_) if kept.insert(world.clone()) => worlds.push(world),
+                Some(_) | None => {}
             }
         }
         if worlds.is_empty() {

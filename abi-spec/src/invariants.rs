@@ -7,10 +7,17 @@ use crate::stream::CopyResult;
 use crate::table::{SetId, ThreadId, WaitableId};
 use crate::thread::{Park, ThreadState};
 use crate::waitable::{Pending, WaitableKind};
-use crate::world::{Entry, World};
+use crate::world::{Entry, ResourceHandle, World};
 
 /// Nothing, or what is wrong.
 pub type Checked = Result<(), String>;
+
+fn resource(entry: &Entry) -> Option<&ResourceHandle> {
+    match entry {
+        Entry::Resource(handle) => Some(handle),
+        Entry::Waitable(_) | Entry::Set(_) => None,
+    }
+}
 
 fn check(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
@@ -67,11 +74,7 @@ impl World {
 
     fn check_borrows(&self) -> Checked {
         let entries = self.instances.iter().flat_map(|inst| inst.handles.iter());
-        let resource = |(_, entry)| match entry {
-            &Entry::Resource(ref handle) => Some(handle),
-            Entry::Waitable(_) | Entry::Set(_) => None,
-        };
-        let resources: Vec<_> = entries.filter_map(resource).collect();
+        let resources: Vec<_> = entries.filter_map(|(_, entry)| resource(entry)).collect();
         let lends: u32 = resources.iter().map(|handle| handle.num_lends).sum();
         let lenders: usize = self
             .waitables

@@ -69,6 +69,17 @@ fn shown(records: &[Record], ended: bool) -> Shown {
     (views, ended)
 }
 
+/// All logs that are checked in.
+pub fn all_traces() -> Vec<Trace> {
+    let files = [
+        ("scenario", include_str!("../../traces/scenarios.txt")),
+        ("single", include_str!("../../traces/single.txt")),
+        ("calls", include_str!("../../traces/calls.txt")),
+        ("threads", include_str!("../../traces/threads.txt")),
+    ];
+    files.into_iter().flat_map(|(name, text)| traces(name, text)).collect()
+}
+
 /// Reads a file of traces.
 pub fn traces(name: &str, text: &str) -> Vec<Trace> {
     let traces = text.split("program ").skip(1).filter_map(|part| {

@@ -44,7 +44,7 @@ fn host_scripts(program: &mut Program, shows: &impl Fn(&Program) -> bool) {
     }
 }
 
-/// Deletes halves of scripts, then quarters, and so on to single operations.
+/// Deletes stretches of scripts: halves, then quarters, and so on to single operations.
 fn operations(program: &mut Program, shows: &impl Fn(&Program) -> bool) {
     for script in 0..program.scripts.len() {
         let mut chunk = program.scripts[script].len();
@@ -55,7 +55,8 @@ fn operations(program: &mut Program, shows: &impl Fn(&Program) -> bool) {
                 attempt(program, shows, |program| {
                     program.scripts[script].drain(start..end);
                 });
-                end = start;
+                // One by one: what belongs together need not begin where a stretch does.
+                end = if end > program.scripts[script].len() { start } else { end - 1 };
             }
             chunk /= 2;
         }

@@ -15,7 +15,7 @@ const SHAPES: [Shape; 3] = [Shape::Single, Shape::Calls, Shape::Threads];
 
 fn seeds(count: u64) -> std::ops::Range<u64> {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    println!("SEED={first}");
+    eprintln!("SEED={first}");
     first..first + count
 }
 
@@ -41,7 +41,7 @@ fn invariants_hold_between_all_turns_of_random_programs() {
             *endings.entry(ending).or_default() += 1;
             records += log.len();
         }
-        println!("{shape:?}: {records} records, {endings:?}");
+        eprintln!("{shape:?}: {records} records, {endings:?}");
     }
 }
 

@@ -3,7 +3,7 @@
     cargo run -p abi-spec --example programs calls 1 100 | python3 record.py DIRECTORY_OF_DEFINITIONS_PY 1 > calls.txt
 
 The reference decides where the law leaves something open. With a number of seeds other than 1, each program is run with
-as many, and its logs are printed that differ in what some body saw. Each run has a process of its own, because a trap
+as many, and its logs are printed that differ in what some body saw. What it prints it can read again. Each run has a process of its own, because a trap
 leaves the reference's threads where they are.
 """
 
@@ -470,14 +470,16 @@ def views(log):
 
 
 def programs(lines):
-    number, text = None, []
+    number, text, in_log = None, [], False
     for line in lines:
         words = line.split()
         if words[:1] == ["program"]:
             if number is not None:
                 yield number, text
-            number, text = int(words[1]), []
-        elif words:
+            number, text, in_log = int(words[1]), [], False
+        elif words == ["log"]:
+            in_log = True
+        elif words and not in_log:
             text.append(line.rstrip())
     if number is not None:
         yield number, text

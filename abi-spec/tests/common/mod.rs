@@ -73,6 +73,7 @@ fn shown(records: &[Record], ended: bool) -> Shown {
 pub fn all_traces() -> Vec<Trace> {
     let files = [
         ("scenario", include_str!("../../traces/scenarios.txt")),
+        ("small", include_str!("../../traces/small.txt")),
         ("single", include_str!("../../traces/single.txt")),
         ("calls", include_str!("../../traces/calls.txt")),
         ("threads", include_str!("../../traces/threads.txt")),

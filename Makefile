@@ -49,6 +49,6 @@ format: ## Formats everything
 	cd tests/guests && $(CARGO) fmt --all
 
 docs: ## Builds the documentation
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p interflow -p interflow-macros
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p interflow -p interflow-macros -p abi-spec
 
 ci: lint test docs ## What CI runs

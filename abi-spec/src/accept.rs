@@ -91,7 +91,7 @@ impl Acceptor {
 
     /// All ways to the next record or to the end.
     fn expand(&self) -> Result<Vec<(World, Option<Record>)>, Refusal> {
-        let mut seen: HashSet<World> = self.worlds.iter().cloned().collect();
+        let mut seen = HashSet::new();
         let mut open = self.worlds.clone();
         let mut reached = Vec::new();
         while let Some(world) = open.pop() {
@@ -99,12 +99,13 @@ impl Acceptor {
                 (next, Progress::Idle, _) => reached.push((next, None)),
                 (next, Progress::Ran, Some(record)) => reached.push((next, Some(record))),
                 (next, Progress::Ran, None) => {
-                    if seen.insert(next.clone()) {
+                    // In the middle of a turn there is nothing to meet again.
+                    if !next.between_turns() || seen.insert(next.clone()) {
                         open.push(next);
                     }
                 }
             });
-            if seen.len().max(reached.len()) > WORLDS_MAX {
+            if open.len().max(reached.len()) > WORLDS_MAX {
                 return Err(Refusal::TooMany);
             }
         }

@@ -91,7 +91,7 @@ impl Instance {
 
 impl World {
     /// `trap_if(not may_leave)`.
-    pub(crate) fn may_leave(&self, inst: InstanceId) -> Trapping<()> {
+    pub fn may_leave(&self, inst: InstanceId) -> Trapping<()> {
         self.trap_if(Rule::MayLeave, !self.instances[inst.index()].may_leave)
     }
 
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// `Table.add`.
-    pub(crate) fn add_handle(&mut self, inst: InstanceId, entry: Entry) -> Trapping<u32> {
+    pub fn add_handle(&mut self, inst: InstanceId, entry: Entry) -> Trapping<u32> {
         let handles = &mut self.instances[inst.index()].handles;
         if handles.next_index() > TABLE_MAX {
             return Err(Rule::TableFull);
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// `Table.remove`.
-    pub(crate) fn remove_handle(&mut self, inst: InstanceId, i: u32) -> Trapping<Entry> {
+    pub fn remove_handle(&mut self, inst: InstanceId, i: u32) -> Trapping<Entry> {
         let lifo = self.holds(Rule::TableLifo);
         let handles = &mut self.instances[inst.index()].handles;
         let entry = handles.remove(i).ok_or(Rule::Handle)?;
@@ -168,12 +168,14 @@ impl World {
         }
     }
 
-    pub(crate) fn load_u32(&self, inst: InstanceId, ptr: u32) -> u32 {
+    /// Four bytes of the instance's memory; 0 outside.
+    pub fn load_u32(&self, inst: InstanceId, ptr: u32) -> u32 {
         let bytes = self.instances[inst.index()].memory.get(ptr as usize..).and_then(|bytes| bytes.first_chunk());
         bytes.copied().map_or(0, u32::from_le_bytes)
     }
 
-    pub(crate) fn store_u32(&mut self, inst: InstanceId, ptr: u32, value: u32) {
+    /// Changes four bytes of the instance's memory; nothing outside.
+    pub fn store_u32(&mut self, inst: InstanceId, ptr: u32, value: u32) {
         let memory = &mut self.instances[inst.index()].memory;
         if let Some(bytes) = memory.get_mut(ptr as usize..).and_then(|bytes| bytes.first_chunk_mut()) {
             *bytes = value.to_le_bytes();

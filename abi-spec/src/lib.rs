@@ -11,6 +11,7 @@ pub mod accept;
 pub mod elem;
 pub mod explore;
 pub mod ext;
+pub mod figure;
 pub mod future;
 pub mod generate;
 pub mod instance;
@@ -26,3 +27,7 @@ pub mod task;
 pub mod thread;
 pub mod waitable;
 pub mod world;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -266,6 +266,7 @@ rules! {
     ForwardDrop: "canon {stream,future}.forward (R2, #717)", "a drop on one side is seen on the other";
     ForwardMeets: "canon {stream,future}.forward (R2, #717)", "copies that wait on both sides meet";
     ReadAheadRoom: "read-ahead (ours)", "a write without reader completes with what there is room for";
+    #[flip(no)] Extension: "(an extension's own)", "what an extension of somebody else forbids";
     ReadAheadOrder: "read-ahead (ours)", "what was read ahead comes before what comes later";
 }
 

@@ -97,7 +97,7 @@ impl World {
     }
 
     /// The end at `i` of the instance's table.
-    pub(crate) fn end_at(&self, inst: InstanceId, i: u32, t: CopyType, side: Side) -> Trapping<WaitableId> {
+    pub fn end_at(&self, inst: InstanceId, i: u32, t: CopyType, side: Side) -> Trapping<WaitableId> {
         let w = self.waitable_at(inst, i)?;
         match &self.waitables[w].kind {
             WaitableKind::End(end) if end.t.kind == t.kind && end.side == side => {
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// An end with a new buffer meets what is there.
-    pub(crate) fn meet(&mut self, e: WaitableId) -> Trapping<()> {
+    pub fn meet(&mut self, e: WaitableId) -> Trapping<()> {
         let code = self.code.clone();
         for extension in &code.extensions {
             if extension.before_copy(self, e)? {
@@ -171,7 +171,7 @@ impl World {
     }
 
     /// CanonicalABI.md, Stream State, `read` and `write` of the shared part.
-    pub(crate) fn stream_meet(&mut self, e: WaitableId) -> Trapping<()> {
+    pub fn stream_meet(&mut self, e: WaitableId) -> Trapping<()> {
         let CopyEnd { shared, side, .. } = *self.waitables[e].end();
         if self.shared[shared].dropped && self.holds(Rule::CopyAfterDrop) {
             self.copy_done(e, CopyResult::Dropped);
@@ -213,7 +213,7 @@ impl World {
     }
 
     /// Moves `n` elements between the arriving end `e` and the pending end `p`.
-    pub(crate) fn copy_elems(&mut self, e: WaitableId, p: WaitableId, n: u32) -> Trapping<()> {
+    pub fn copy_elems(&mut self, e: WaitableId, p: WaitableId, n: u32) -> Trapping<()> {
         let n = if self.holds(Rule::CopyMinimum) { n } else { 1 };
         let (from, to) = match self.waitables[e].end().side {
             Side::Read => (p, e),
@@ -252,7 +252,7 @@ impl World {
     }
 
     /// `on_copy`: the pending end has new elements and stays pending until it is told.
-    pub(crate) fn copy_progressed(&mut self, p: WaitableId) {
+    pub fn copy_progressed(&mut self, p: WaitableId) {
         let reclaim = self.holds(Rule::PendingGrows);
         if !reclaim {
             let shared = self.waitables[p].end().shared;
@@ -264,7 +264,7 @@ impl World {
     }
 
     /// `on_copy_done`: the buffer of an end is its owner's again once the event is delivered.
-    pub(crate) fn copy_done(&mut self, e: WaitableId, result: CopyResult) {
+    pub fn copy_done(&mut self, e: WaitableId, result: CopyResult) {
         self.waitables[e].pending = Some(Pending::Copy { result, reclaim: false });
     }
 
@@ -326,7 +326,7 @@ impl World {
     }
 
     /// One end is gone: the other one is told, now or at its next copy.
-    pub(crate) fn shared_drop(&mut self, shared: SharedId, side: Side) {
+    pub fn shared_drop(&mut self, shared: SharedId, side: Side) {
         let code = self.code.clone();
         let mut keeps_quiet = false;
         for extension in &code.extensions {

@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Takes a waitable that was removed from its table out of the world.
-    pub(crate) fn drop_waitable(&mut self, w: WaitableId) {
+    pub fn drop_waitable(&mut self, w: WaitableId) {
         if self.holds(Rule::DropLeavesSet) {
             self.join(w, None);
         }
@@ -173,7 +173,8 @@ impl World {
         self.sets[set].elems.iter().any(|&w| self.has_event(w))
     }
 
-    pub(crate) fn has_event(&self, w: WaitableId) -> bool {
+    /// Whether the waitable has an event.
+    pub fn has_event(&self, w: WaitableId) -> bool {
         self.waitables.get(w.0).is_some_and(|w| w.pending.is_some())
     }
 
@@ -187,14 +188,16 @@ impl World {
         Outcome::Event(code, index, payload)
     }
 
-    pub(crate) fn set_at(&self, inst: InstanceId, i: u32) -> Trapping<SetId> {
+    /// The set at `i` of the instance's table.
+    pub fn set_at(&self, inst: InstanceId, i: u32) -> Trapping<SetId> {
         match self.instances[inst.index()].handles.get(i) {
             Some(Entry::Set(set)) => Ok(*set),
             _ => Err(Rule::Handle),
         }
     }
 
-    pub(crate) fn waitable_at(&self, inst: InstanceId, i: u32) -> Trapping<WaitableId> {
+    /// The waitable at `i` of the instance's table.
+    pub fn waitable_at(&self, inst: InstanceId, i: u32) -> Trapping<WaitableId> {
         match self.instances[inst.index()].handles.get(i) {
             Some(Entry::Waitable(w)) => Ok(*w),
             _ => Err(Rule::Handle),

@@ -200,12 +200,13 @@ impl World {
         &self.profile
     }
 
-    pub(crate) fn holds(&self, rule: Rule) -> bool {
+    /// Whether the rule is in force.
+    pub fn holds(&self, rule: Rule) -> bool {
         self.profile.holds(rule)
     }
 
     /// Traps if the rule is broken, unless the profile doesn't have it.
-    pub(crate) fn trap_if(&self, rule: Rule, broken: bool) -> Trapping<()> {
+    pub fn trap_if(&self, rule: Rule, broken: bool) -> Trapping<()> {
         if broken && self.holds(rule) { Err(rule) } else { Ok(()) }
     }
 

@@ -1,6 +1,7 @@
 //! `{stream,future}.forward`: joins a readable and a writable end, and is out of the way from then on.
 //! CanonicalABI.md after R1 (#717). Whoever reads what was written to the one end reads what is written to the other.
-//! Not known: whether the final text lets an end be forwarded onto itself. Here that drops both ends.
+//! A stream that is forwarded onto itself is gone. Not known: whether a read that has got elements already, but has not been
+//! told, may get more after the forward; here it may.
 
 use crate::elem::InstanceId;
 use crate::ext::Extension;

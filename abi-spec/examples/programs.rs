@@ -1,11 +1,11 @@
 //! Prints random programs, for other implementations to run: `programs SHAPE FIRST_SEED COUNT`.
-//! SHAPE is `single`, `calls`, `threads`, or `small`: calls and threads with few schedules that end in several ways.
+//! SHAPE is `single`, `calls`, `threads`, `scrambled` (of these, with operations out of place), or `small`: calls and threads with few schedules that end in several ways.
 #![expect(clippy::print_stdout, reason = "this is what it is for")]
 
 use std::sync::Arc;
 
 use abi_spec::explore::explore;
-use abi_spec::generate::{Shape, program};
+use abi_spec::generate::{Shape, program, scrambled};
 use abi_spec::profile::Profile;
 use abi_spec::program::Program;
 use abi_spec::world::{Code, World};
@@ -17,6 +17,7 @@ fn main() {
     let programs = (number(2, 1)..).filter_map(|seed: u64| match shape {
         "single" => Some((seed, program(Shape::Single, seed))),
         "threads" => Some((seed, program(Shape::Threads, seed))),
+        "scrambled" => Some((seed, scrambled([Shape::Calls, Shape::Threads, Shape::Single][seed as usize % 3], seed))),
         "small" => small(seed).map(|program| (seed, program)),
         _ => Some((seed, program(Shape::Calls, seed))),
     });

@@ -59,6 +59,24 @@ pub fn program(shape: Shape, seed: u64) -> Program {
     generator.world.program().clone()
 }
 
+/// A program of this shape in which a third of the operations stand where they make no sense.
+///
+/// Calls and new threads stay where they are, so that it still ends.
+pub fn scrambled(shape: Shape, seed: u64) -> Program {
+    let mut program = program(shape, seed);
+    let mut rng = Rng(seed);
+    let moves = |op: &Op| !matches!(op, Op::Call { .. } | Op::ThreadNew { .. });
+    // What only the host does would mean nothing elsewhere.
+    let of_host = |op: &Op| matches!(op, Op::GateWait { .. } | Op::GateOpen { .. });
+    let ops: Vec<Op> = program.scripts.iter().flatten().copied().filter(|op| moves(op) && !of_host(op)).collect();
+    for op in program.scripts.iter_mut().flatten().filter(|op| moves(op)) {
+        if rng.one_in(3) && !ops.is_empty() {
+            *op = ops[rng.below(ops.len())];
+        }
+    }
+    program
+}
+
 struct Generator {
     shape: Shape,
     rng: Rng,

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use abi_spec::accept::accept;
-use abi_spec::generate::{Shape, program};
-use abi_spec::profile::Profile;
+use abi_spec::ext::{Extension, Forward, ReadAhead};
+use abi_spec::generate::{Shape, program, scrambled};
+use abi_spec::op::{Arg, Op};
+use abi_spec::profile::{Profile, Revision, WhenReady};
 use abi_spec::program::Program;
-use abi_spec::sched::{Cx, Fifo, Seeded, run};
+use abi_spec::sched::{Cx, Fifo, Rng, Seeded, run};
 use abi_spec::world::{Code, Ending, Progress, World};
 
 const SHAPES: [Shape; 3] = [Shape::Single, Shape::Calls, Shape::Threads];
@@ -76,6 +78,38 @@ fn every_run_of_the_model_is_accepted() {
             ] {
                 let accepted = accept(world(&program, Profile::R1), &run.log);
                 assert_eq!(accepted, Ok(()), "{shape:?} {seed}");
+            }
+        }
+    }
+}
+
+/// A program that makes little sense, with operations of extensions in it.
+fn strange(seed: u64) -> Program {
+    let mut program = scrambled(SHAPES[seed as usize % 3], seed);
+    let mut rng = Rng(seed);
+    for op in program.scripts.iter_mut().flatten().filter(|op| !matches!(op, Op::Call { .. })) {
+        if rng.one_in(12) {
+            *op = Op::Ext { ext: rng.below(3) as u8, args: [Arg::Slot(1), Arg::Slot(2), Arg::Imm(3)] };
+        }
+    }
+    program
+}
+
+#[test]
+fn no_program_makes_the_model_contradict_itself_under_any_profile() {
+    let deterministic = Profile { when_ready: WhenReady::Block, ..Profile::R1 };
+    let quirky_r2 = Profile { revision: Revision::R2, ..Profile::WASMTIME_48 };
+    for profile in [Profile::R1, Profile::R2, Profile::WASMTIME_48, deterministic, quirky_r2] {
+        for seed in seeds(600) {
+            let extensions: Vec<Arc<dyn Extension>> = vec![Arc::new(Forward), Arc::new(ReadAhead(1))];
+            let mut world = World::new(profile, Arc::new(Code { program: strange(seed), extensions }));
+            let (mut chooser, mut log) = (Seeded::new(seed), Vec::new());
+            for step in 0.. {
+                assert!(step < 10_000, "{seed} does not end");
+                if world.advance(&mut Cx { chooser: &mut chooser, log: &mut log }) == Progress::Idle {
+                    break;
+                }
+                world.check_invariants().unwrap_or_else(|wrong| panic!("{profile:?} {seed}: {wrong}"));
             }
         }
     }

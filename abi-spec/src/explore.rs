@@ -52,6 +52,9 @@ pub enum Finding {
     ScheduleDependent,
 }
 
+/// Steps of a turn after which it is taken to be endless, as when a body calls itself.
+const TURN_STEPS_MAX: u32 = 10_000;
+
 struct Node {
     world: World,
     views: Views,
@@ -80,6 +83,9 @@ pub fn explore(start: World, worlds_max: usize) -> Explored {
                     explored.ends.push(End { ending, views: next.views, picks: next.picks });
                 }
             }
+            (next, Progress::Ran) if !next.world.between_turns() && next.world.trapped.is_none() => {
+                explored.complete = false;
+            }
             (next, Progress::Ran) => {
                 if seen.insert(Arc::new((next.world.clone(), next.views.clone()))) {
                     open.push_back(next);
@@ -95,9 +101,12 @@ fn turn(node: &Node, replay: &mut Replay) -> (Node, Progress) {
     let Node { mut world, mut views, mut picks } =
         Node { world: node.world.clone(), views: node.views.clone(), picks: node.picks.clone() };
     let mut log = Vec::new();
+    let mut steps = 0;
     let progress = loop {
+        steps += 1;
         let progress = world.advance(&mut Cx { chooser: replay, log: &mut log });
-        if progress == Progress::Idle || world.between_turns() || world.trapped.is_some() {
+        let over = world.between_turns() || world.trapped.is_some() || steps == TURN_STEPS_MAX;
+        if progress == Progress::Idle || over {
             break progress;
         }
     };

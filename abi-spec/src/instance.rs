@@ -4,7 +4,7 @@
 use crate::elem::InstanceId;
 use crate::op::{Mode, Outcome, SLOTS, Slot};
 use crate::profile::Rule;
-use crate::program::{Func, Lift};
+use crate::program::Func;
 use crate::sched::Cx;
 use crate::table::{SetId, Table, TaskId, ThreadId, WaitableId};
 use crate::task::CallSite;
@@ -218,8 +218,8 @@ impl World {
         self.remove_handle(inst, i)?;
         self.trap_if(Rule::DropLent, handle.num_lends != 0)?;
         if handle.own && self.holds(Rule::DropCallsDestructor) {
-            let (body, site) = (self.code.program.destructor(rt), CallSite::NOWHERE);
-            let func = Func { inst: rt, is_async: false, lift: Lift::Sync, body, ..Func::DESTRUCTOR };
+            let func = Func::destructor(rt, self.code.program.destructor(rt));
+            let site = CallSite::NOWHERE;
             let site = CallSite { mode: Mode::Sync, sub: site, ret: site };
             return self.canon_lower(cx, t, func, [handle.rep, 0, 0], site);
         }

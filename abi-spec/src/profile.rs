@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Revision {
     /// `6d281648`, August 2026.
     R1,
-    /// First steps of what was merged afterwards: `{stream,future}.forward` (#717) and events for idle ends whose
+    /// First steps of what was merged afterwards: `{stream,future}.forward` (#717, as `ext::Forward`) and events for idle ends whose
     /// peer is dropped (#720). Cancellation and reentrance are still those of R1.
     R2,
 }

@@ -38,25 +38,16 @@ pub struct Func {
 }
 
 impl Func {
-    /// The type of destructors: takes the representation, which goes to slot 0.
-    pub const DESTRUCTOR: Func = Func {
-        inst: InstanceId::HOST,
-        is_async: false,
-        lift: Lift::Sync,
-        body: None,
-        params: [Some((Ty::U32, 0)), None, None],
-        result: None,
-    };
+    /// A destructor: takes the representation, which goes to slot 0.
+    pub(crate) fn destructor(inst: InstanceId, body: Option<u8>) -> Func {
+        let params = [Some((Ty::U32, 0)), None, None];
+        Func { inst, is_async: false, lift: Lift::Sync, body, params, result: None }
+    }
 
     /// What the host does by itself.
     pub(crate) fn host_script(script: u8) -> Func {
-        Func {
-            is_async: true,
-            lift: Lift::Stackful,
-            body: Some(script),
-            params: [None; PARAMS_MAX],
-            ..Func::DESTRUCTOR
-        }
+        let (inst, params) = (InstanceId::HOST, [None; PARAMS_MAX]);
+        Func { inst, is_async: true, lift: Lift::Stackful, body: Some(script), params, result: None }
     }
 }
 
@@ -510,14 +501,15 @@ impl Program {
         Some(())
     }
 
-    /// Whether every number that the program uses to name its own parts names one.
-    fn is_closed(&self) -> bool {
+    /// Whether there is every instance that the program names.
+    pub fn is_closed(&self) -> bool {
         let inst = |inst: InstanceId| inst.index() < self.parents.len();
         let ty = |ty: Ty| match ty {
             Ty::Own(rt) | Ty::Borrow(rt) => inst(rt),
             Ty::End(t) => t.elem.handle().is_none_or(|ty| !matches!(ty, Ty::Own(rt) if !inst(rt))),
             Ty::U32 => true,
         };
+        let lists = self.parents.len() == self.destructors.len() && !self.parents.is_empty();
         let func = |func: &Func| {
             inst(func.inst) && func.params.iter().flatten().all(|(param, _)| ty(*param)) && func.result.is_none_or(ty)
         };
@@ -525,7 +517,8 @@ impl Program {
             Op::ResourceDrop { rt, .. } => inst(rt),
             _ => true,
         };
-        self.funcs.iter().all(func)
+        lists
+            && self.funcs.iter().all(func)
             && self.scripts.iter().flatten().all(op)
             && self.parents.iter().flatten().all(|p| inst(*p))
     }

@@ -113,7 +113,7 @@ impl Replay {
 impl Chooser for Replay {
     fn pick(&mut self, _: Choice<'_>, options: usize) -> usize {
         let at = self.options.len();
-        self.options.push(options as u8);
+        self.options.push(options.min(usize::from(u8::MAX)) as u8);
         if at == self.picks.len() {
             self.picks.push(0);
         }

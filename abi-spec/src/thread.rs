@@ -6,7 +6,7 @@
 use crate::elem::InstanceId;
 use crate::op::{BLOCKED, EventCode, Leave, Op, Outcome, Record, Target};
 use crate::profile::{Quirk, Rule, WhenReady};
-use crate::program::Lift;
+use crate::program::{Func, Lift};
 use crate::sched::{Choice, Cx};
 use crate::table::{SetId, TaskId, ThreadId, WaitableId};
 use crate::task::TaskState;
@@ -376,6 +376,9 @@ impl World {
     /// CanonicalABI.md, canon lift: a synchronous body returns; the rest of its list is its `post-return`.
     pub(crate) fn body_return(&mut self, t: ThreadId, value: u32) -> Trapping<Flow> {
         let task = self.threads[t].task;
+        if self.is_destructor(task) {
+            return Ok(self.body_exit(t));
+        }
         let implicit = !self.threads[t].explicit && self.tasks[task].func.lift == Lift::Sync;
         if implicit && !self.threads[t].post_return {
             self.task_return(task, value)?;
@@ -384,6 +387,12 @@ impl World {
             self.instances[inst.index()].may_leave = !self.holds(Rule::PostReturnMayNotLeave);
         }
         Ok(Flow::Away)
+    }
+
+    /// Destructors have no `post-return`.
+    fn is_destructor(&self, task: TaskId) -> bool {
+        let func = self.tasks[task].func;
+        func == Func::destructor(func.inst, self.code.program.destructor(func.inst))
     }
 
     /// CanonicalABI.md, canon lift: a callback returns YIELD or WAIT. In other bodies these mean nothing.

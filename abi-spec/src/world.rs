@@ -151,8 +151,9 @@ pub struct World {
 }
 
 impl World {
-    /// The program before its first step: every host script is ready.
+    /// The program before its first step: every host script is ready. One that names instances it doesn't have has trapped.
     pub fn new(profile: Profile, code: Arc<Code>) -> World {
+        let trapped = (!code.program.is_closed()).then_some(Rule::Handle);
         let parents = code.program.parents.iter().copied();
         let instances = (0..).map(InstanceId).zip(parents).map(|(id, parent)| Instance::new(id, parent)).collect();
         let mut world = World {
@@ -168,9 +169,10 @@ impl World {
             notes: BTreeMap::new(),
             stack: Vec::new(),
             arrivals: Arrivals::default(),
-            trapped: None,
+            trapped,
         };
-        for script in world.code.program.host.clone() {
+        let host = if trapped.is_some() { Vec::new() } else { world.code.program.host.clone() };
+        for script in host {
             world.start_host_script(script);
         }
         world

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use abi_spec::accept::{Refusal, accept};
+use abi_spec::elem::InstanceId;
 use abi_spec::explore::{Explored, Finding, explore};
 use abi_spec::generate::{Shape, program};
 use abi_spec::op::{Op, Outcome, Record};
@@ -137,4 +138,20 @@ fn a_quirk_is_found_and_shrunk_to_what_shows_it() {
     let guest = &small.scripts[0];
     assert_eq!(guest.len(), 4, "{small}");
     assert!(matches!(guest[0], Op::New { .. }) && matches!(guest[3], Op::CancelCopy { .. }), "{small}");
+}
+
+#[test]
+fn a_body_that_calls_itself_does_not_hold_the_explorer_up() {
+    let explored = explored(
+        "instance - -\nfunc 1 async stackful 0 - - - -\nhost 1\nscript\ncall 0 async #0 #0 #0 0 1\nscript\n\
+         call 0 async #0 #0 #0 0 1\n",
+    );
+    assert!(!explored.complete && explored.ends.is_empty());
+}
+
+#[test]
+fn a_program_that_names_an_instance_it_does_not_have_traps() {
+    let mut program: Program = "instance - -\nhost 0\nscript\nresource.drop 1 0\n".parse().expect("a program");
+    program.scripts[0] = vec![Op::ResourceDrop { rt: InstanceId(9), handle: 0 }];
+    assert_eq!(run(world(&program, Profile::R1), &mut Fifo).ending, Ending::Trapped(Rule::Handle));
 }

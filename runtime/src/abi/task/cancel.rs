@@ -7,7 +7,7 @@ use super::{Callee, Caller, Cancel, Run, SubtaskState};
 use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
 use crate::abi::table::{Kind, NONE};
-use crate::abi::thread::Wait;
+use crate::abi::thread::{self, Wait};
 use crate::abi::{BLOCKED, Result, call};
 use crate::component::shims::record;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
@@ -168,8 +168,8 @@ fn cancel_task(mut store: StoreContextMut<'_, State>, task: u32, subtask: u32) -
             Some(thread) => {
                 state.tasks[task as usize].cancel = Cancel::Delivered;
                 let caller = state.current();
-                let fiber = state.cancel_thread(thread)?;
-                Ok(fiber.is_some_and(|fiber| state.drive(fiber, caller)))
+                let fiber = thread::cancel_thread(store.as_context_mut(), thread)?;
+                Ok(fiber.is_some_and(|fiber| store.data_mut().drive(fiber, caller)))
             }
             None => Ok(false),
         },

@@ -83,14 +83,6 @@ impl Wait {
     }
 }
 
-/// What a thread gets from a wait that was cancelled: the event's code, or 1 (`Cancelled.TRUE`).
-fn cancelled(wait: Wait) -> u64 {
-    match wait {
-        Wait::Set { .. } => EventCode::TaskCancelled as u64,
-        _ => 1,
-    }
-}
-
 impl State {
     pub(super) fn thread_of(&mut self, record: Record) -> Option<u32> {
         self.records().field(record, record::THREAD).checked_sub(1)
@@ -259,19 +251,6 @@ impl State {
             .map(|(position, _)| position as u32)
     }
 
-    /// Tells a thread that its task is cancelled. Gives the stack to drive, if it has one of its own.
-    pub(super) fn cancel_thread(&mut self, thread: u32) -> Result<Option<u32>> {
-        let ThreadRun::Parked(stack, wait) = self.threads[thread as usize].run else {
-            unreachable!("only a parked thread is cancellable")
-        };
-        self.stop_waiting(thread, wait);
-        if let Stack::Below = stack {
-            self.give(thread, cancelled(wait));
-            return Ok(None);
-        }
-        self.activate_thread(thread, cancelled(wait)).map(Some)
-    }
-
     fn stop_waiting(&mut self, thread: u32, wait: Wait) {
         if let Wait::Set { set, .. } = wait {
             let set = &mut self.sets[set as usize];
@@ -339,11 +318,7 @@ fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Op
     let (wait, task, instance) = (*wait, *task, *instance);
     if wait.cancellable() && state.tasks[task as usize].cancel == Cancel::Pending {
         state.tasks[task as usize].cancel = Cancel::Delivered;
-        state.stop_waiting(thread, wait);
-        if let Wait::Set { options, at, .. } = wait {
-            store_event(store.as_context_mut(), options, at, (EventCode::TaskCancelled, 0, 0))?;
-        }
-        return Ok(Some(cancelled(wait)));
+        return stop_for_cancel(store, thread, wait).map(Some);
     }
     match wait {
         Wait::Suspended { .. } | Wait::Result => Ok(None),
@@ -369,6 +344,34 @@ fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Op
             let event = state.deliver(instance, waitable);
             store_event(store.as_context_mut(), options, at, event).map(|code| Some(u64::from(code)))
         }
+    }
+}
+
+/// Tells a thread that its task is cancelled. Gives the stack to drive, if it has one of its own.
+pub(super) fn cancel_thread(mut store: StoreContextMut<'_, State>, thread: u32) -> Result<Option<u32>> {
+    let state = store.data_mut();
+    let ThreadRun::Parked(stack, wait) = state.threads[thread as usize].run else {
+        unreachable!("only a parked thread is cancellable")
+    };
+    let value = stop_for_cancel(&mut store, thread, wait)?;
+    let state = store.data_mut();
+    if let Stack::Below = stack {
+        state.give(thread, value);
+        return Ok(None);
+    }
+    state.activate_thread(thread, value).map(Some)
+}
+
+/// A wait ends with the news that the task is cancelled: what the thread gets.
+fn stop_for_cancel(store: &mut StoreContextMut<'_, State>, thread: u32, wait: Wait) -> Result<u64> {
+    store.data_mut().stop_waiting(thread, wait);
+    match wait {
+        Wait::Set { options, at, .. } => {
+            let event = (EventCode::TaskCancelled, 0, 0);
+            store_event(store.as_context_mut(), options, at, event).map(u64::from)
+        }
+        // `Cancelled.TRUE`
+        _ => Ok(1),
     }
 }
 

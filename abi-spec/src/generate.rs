@@ -61,7 +61,7 @@ pub fn program(shape: Shape, seed: u64) -> Program {
 
 /// A program of this shape in which a third of the operations stand where they make no sense.
 ///
-/// Calls and new threads stay where they are, so that it still ends.
+/// Calls, new threads and destructors stay as they are, so that it still ends.
 pub fn scrambled(shape: Shape, seed: u64) -> Program {
     let mut program = program(shape, seed);
     let mut rng = Rng(seed);
@@ -69,9 +69,14 @@ pub fn scrambled(shape: Shape, seed: u64) -> Program {
     // What only the host does would mean nothing elsewhere.
     let of_host = |op: &Op| matches!(op, Op::GateWait { .. } | Op::GateOpen { .. });
     let ops: Vec<Op> = program.scripts.iter().flatten().copied().filter(|op| moves(op) && !of_host(op)).collect();
-    for op in program.scripts.iter_mut().flatten().filter(|op| moves(op)) {
-        if rng.one_in(3) && !ops.is_empty() {
-            *op = ops[rng.below(ops.len())];
+    for script in 0..program.scripts.len() {
+        if program.destructors.contains(&Some(script as u8)) {
+            continue;
+        }
+        for op in program.scripts[script].iter_mut().filter(|op| moves(op)) {
+            if rng.one_in(3) && !ops.is_empty() {
+                *op = ops[rng.below(ops.len())];
+            }
         }
     }
     program
@@ -249,8 +254,7 @@ impl Generator {
             Lift::Callback | Lift::Stackful => {}
         }
         // Some bodies go on after that. Destructors have no `post-return`.
-        let destructor = self.world.program().destructors.contains(&Some(script as u8));
-        if self.rng.one_in(3) && !destructor {
+        if self.rng.one_in(3) && !self.in_destructor(t) {
             self.open[script] = Some(1 + self.rng.below(3));
         }
     }
@@ -415,6 +419,11 @@ impl Generator {
         }
     }
 
+    fn in_destructor(&self, t: ThreadId) -> bool {
+        let script = self.world.threads[t].script;
+        script.is_some() && self.world.program().destructors.contains(&script)
+    }
+
     /// Something to do with what a slot names.
     fn propose_on(&mut self, t: ThreadId, slot: Slot, entry: &Entry) -> Op {
         let cancellable = self.rng.one_in(3);
@@ -429,7 +438,8 @@ impl Generator {
             Entry::Resource(handle) => match self.rng.below(6) {
                 0..=2 => Op::Store { ptr: 4 * self.rng.below(8) as u32, value: Arg::Slot(slot) },
                 3 => Op::ResourceRep { handle: slot },
-                4 => Op::ResourceDrop { rt: handle.rt, handle: slot },
+                // A destructor that drops a resource of its own would call itself.
+                4 if !self.in_destructor(t) => Op::ResourceDrop { rt: handle.rt, handle: slot },
                 _ => Op::ContextGet { i: 0 },
             },
             Entry::Waitable(w) => match &self.world.waitables[*w].kind {

@@ -155,3 +155,30 @@ fn a_program_that_names_an_instance_it_does_not_have_traps() {
     program.scripts[0] = vec![Op::ResourceDrop { rt: InstanceId(9), handle: 0 }];
     assert_eq!(run(world(&program, Profile::R1), &mut Fifo).ending, Ending::Trapped(Rule::Handle));
 }
+
+#[test]
+fn a_law_that_forgets_to_wake_somebody_contradicts_its_invariants() {
+    let program = "
+        instance - -
+        func 1 async stackful 0 - - - -
+        func 1 async stackful 1 - - - -
+        host 2
+        script
+          stream.new u8 1 2
+          stream.write u8 sync 2 0 1
+          resolve #0
+        script
+          stream.drop-readable u8 1
+          resolve #0
+        script
+          call 0 async #0 #0 #0 0 1
+          call 1 async #0 #0 #0 2 3
+    ";
+    let program: Program = program.parse().expect("a program");
+    let sound = explore(world(&program, Profile::R1), 1000);
+    assert!(sound.violation.is_none() && sound.findings().is_empty(), "{}", sound.report());
+    let broken = explore(world(&program, Profile::R1.without(Rule::DropWakesPending)), 1000);
+    let (_, violation) = broken.violation.as_ref().expect("a violation");
+    assert!(violation.ends_with("copies, but neither waits nor has an event"), "{violation}");
+    assert_eq!(broken.findings()[0].0, Finding::Hang);
+}

@@ -3,7 +3,7 @@
 //! Knows nothing of the callee's code: `thread` runs that.
 
 use crate::elem::{InstanceId, Ty, Val};
-use crate::op::{BLOCKED, Kind, Mode, Outcome, PARAMS_MAX, Side, Slot};
+use crate::op::{BLOCKED, Mode, Outcome, PARAMS_MAX, Side, Slot};
 use crate::profile::{Quirk, Rule};
 use crate::program::{Func, Lift};
 use crate::sched::{Choice, Cx};
@@ -545,9 +545,4 @@ pub struct CallSite {
 impl CallSite {
     /// Where the results of calls go that nobody wants.
     pub const NOWHERE: Slot = Slot::MAX;
-}
-
-/// Whether a type says that its ends are of streams.
-pub fn is_stream(ty: Ty) -> bool {
-    matches!(ty, Ty::End(t) if t.kind == Kind::Stream)
 }

@@ -107,6 +107,10 @@ pub(crate) fn pause(
     if state.deliver_pending_cancel(cancellable) {
         return Ok(1);
     }
+    if (pause, then) == (Pause::Yield, Then::Anyone) && !state.compiled.fibers {
+        // Where nobody can be put aside nobody else can run: a yield is over at once.
+        return Ok(0);
+    }
     let other = match then {
         Then::Anyone => None,
         Then::Resume => Some(state.suspended_thread(instance, other)?),

@@ -2,6 +2,7 @@
 
 mod calls;
 mod dynamic;
+mod hostile;
 mod streams;
 mod traps;
 mod waiting;

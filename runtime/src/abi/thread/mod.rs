@@ -216,7 +216,7 @@ impl State {
             return Ok(());
         }
         let instance = self.records().field(record, record::INSTANCE);
-        let others = self.ready.iter().any(|ready| is_candidate(self, *ready, instance));
+        let others = self.ready.iter().any(|ready| is_candidate(self, *ready, instance, None));
         if others && record != Record::NONE { Ok(()) } else { cannot_block() }
     }
 
@@ -451,7 +451,7 @@ fn suspend(state: &mut State, thread: u32) -> Result<()> {
 fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32) -> Result<i32> {
     let mut next = 0;
     while let Some(ready) = store.data().ready.get(next).copied() {
-        if !is_candidate(store.data(), ready, instance) {
+        if !is_candidate(store.data(), ready, instance, Some(thread)) {
             next += 1;
             continue;
         }
@@ -479,14 +479,14 @@ fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32
 }
 
 /// May `ready` run while a task of sync type in `instance` waits? Callbacks and other code that needs the exclusivity of the
-/// instance may not.
-fn is_candidate(state: &State, ready: Ready, instance: u32) -> bool {
+/// instance may not, nor may those who wait below `own`, the thread that asks: they go on when what is above them has gone.
+fn is_candidate(state: &State, ready: Ready, instance: u32, own: Option<u32>) -> bool {
     match ready {
         Ready::HostCall(_) | Ready::HostEnd(_) => true,
         Ready::Enter(_) | Ready::Task(_) => false,
-        Ready::Thread(thread) => state
-            .threads
-            .get(thread as usize)
-            .is_some_and(|thread| thread.instance == instance && !state.holds_exclusivity(thread)),
+        Ready::Thread(ready) => state.threads.get(ready as usize).is_some_and(|thread| {
+            let covered = Some(ready) != own && matches!(thread.run, ThreadRun::Parked(Stack::Below, _));
+            thread.instance == instance && !covered && !state.holds_exclusivity(thread)
+        }),
     }
 }

@@ -1,0 +1,75 @@
+//! What fuzzing has found: guests that nobody would write, and what becomes of them.
+
+use super::link;
+use crate::abi::{CallError, Component};
+use crate::host::linker::Linker;
+
+/// A component that can do what is about threads, with one function of sync type and a resource whose destructor is `dtor`.
+fn threads(run: &str, thread: &str, dtor: &str) -> Component {
+    let text = format!(
+        r#"(component
+  (core module $support
+    (table (export "threads") 1 funcref)
+    (table $dtors (export "dtors") 1 funcref)
+    (type $dtor (func (param i32)))
+    (func (export "dtor") (param i32) (call_indirect $dtors (type $dtor) (local.get 0) (i32.const 0))))
+  (core instance $support (instantiate $support))
+  (alias core export $support "threads" (core table $threads))
+  (core type $start (func (param i32)))
+  (type $r (resource (rep i32) (dtor (core func $support "dtor"))))
+  (type $s (stream))
+  (core func $r.new (canon resource.new $r))
+  (core func $r.drop (canon resource.drop $r))
+  (core func $s.new (canon stream.new $s))
+  (core func $s.read (canon stream.read $s))
+  (core func $s.write (canon stream.write $s async))
+  (core func $new (canon thread.new-indirect $start (core table $threads)))
+  (core func $later (canon thread.resume-later))
+  (core func $suspend (canon thread.suspend))
+  (core func $index (canon thread.index))
+  (core module $m
+    (import "support" "threads" (table $threads 1 funcref))
+    (import "support" "dtors" (table $dtors 1 funcref))
+    (import "" "r.new" (func $r.new (param i32) (result i32)))
+    (import "" "r.drop" (func $r.drop (param i32)))
+    (import "" "s.new" (func $s.new (result i64)))
+    (import "" "s.read" (func $s.read (param i32 i32 i32) (result i32)))
+    (import "" "s.write" (func $s.write (param i32 i32 i32) (result i32)))
+    (import "" "new" (func $new (param i32 i32) (result i32)))
+    (import "" "later" (func $later (param i32)))
+    (import "" "suspend" (func $suspend (result i32)))
+    (import "" "index" (func $index (result i32)))
+    (global $last (mut i32) (i32.const 0))
+    (global $w (mut i32) (i32.const 0))
+    (elem (table $threads) (i32.const 0) func $thread)
+    (elem (table $dtors) (i32.const 0) func $dtor)
+    (func $thread (param i32) {thread})
+    (func $dtor (param i32) {dtor})
+    (func (export "run") (result i32) (local $ends i64) {run}))
+  (core instance $i (instantiate $m (with "support" (instance $support)) (with "" (instance
+    (export "r.new" (func $r.new)) (export "r.drop" (func $r.drop)) (export "s.new" (func $s.new))
+    (export "s.read" (func $s.read)) (export "s.write" (func $s.write)) (export "new" (func $new))
+    (export "later" (func $later)) (export "suspend" (func $suspend)) (export "index" (func $index))))))
+  (func (export "run") (result u32) (canon lift (core func $i "run"))))"#
+    );
+    link(&text, &Linker::new())
+}
+
+/// A task of sync type reads. Another thread of its instance writes to it, so that it could go on, and drops a resource, whose
+/// destructor has to wait as well: the task waits below, and only the destructor may go on now.
+#[test]
+fn who_waits_below_a_destructor_is_not_resumed_by_it() {
+    let component = threads(
+        "(local.set $ends (call $s.new))
+         (global.set $w (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+         (call $later (call $new (i32.const 0) (i32.const 0)))
+         (call $s.read (i32.wrap_i64 (local.get $ends)) (i32.const 0) (i32.const 1))",
+        "(drop (call $s.write (global.get $w) (i32.const 0) (i32.const 1)))
+         (call $r.drop (call $r.new (i32.const 7)))",
+        "(drop (call $suspend))",
+    );
+    let zone = super::zone(&component);
+    assert!(matches!(super::call::<(), u32>(&component, &zone, "run", ()), Some(Err(CallError::Trap(_)))));
+    let reason = zone.poison().expect("it trapped");
+    assert!(reason.contains("deadlock detected"), "{reason}");
+}

@@ -224,6 +224,12 @@ fn run_destructor(mut store: StoreContextMut<'_, State>, instance: u32, dtor: wa
         bail!("borrow handles still remain at the end of the call");
     }
     records.set_current(parent);
-    records.free(task);
-    Ok(())
+    // The host knows it if it has asked for its thread, or made others: those go on.
+    match store.data_mut().task_of(task) {
+        Some(_) => store.data_mut().exited(task),
+        None => {
+            store.data_mut().records().free(task);
+            Ok(())
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What fuzzing has found: guests that nobody would write, and what becomes of them.
 
-use super::link;
+use super::{link, returned};
 use crate::abi::{CallError, Component};
 use crate::host::linker::Linker;
 
@@ -72,4 +72,35 @@ fn who_waits_below_a_destructor_is_not_resumed_by_it() {
     assert!(matches!(super::call::<(), u32>(&component, &zone, "run", ()), Some(Err(CallError::Trap(_)))));
     let reason = zone.poison().expect("it trapped");
     assert!(reason.contains("deadlock detected"), "{reason}");
+}
+
+#[test]
+fn a_destructor_leaves_nothing_behind_that_it_has_asked_for() {
+    let component = threads(
+        "(call $r.drop (call $r.new (i32.const 7)))
+         (call $r.drop (call $r.new (i32.const 8)))
+         (global.get $last)",
+        "",
+        "(global.set $last (call $index))",
+    );
+    let zone = super::zone(&component);
+    assert_eq!(returned::<(), u32>(&component, &zone, "run", ()), 1, "the index is free again");
+    assert_eq!(zone.deadlock(), None, "nobody waits");
+    super::assert_empty(&zone);
+}
+
+#[test]
+fn a_thread_that_a_destructor_has_made_outlives_it() {
+    let component = threads(
+        "(call $r.drop (call $r.new (i32.const 7)))
+         (call $r.drop (call $r.new (i32.const 8)))
+         (global.get $last)",
+        "(global.set $last (i32.add (global.get $last) (local.get 0)))",
+        "(call $later (call $new (i32.const 0) (local.get 0)))",
+    );
+    let zone = super::zone(&component);
+    assert_eq!(returned::<(), u32>(&component, &zone, "run", ()), 0, "the threads have not run yet");
+    assert_eq!(returned::<(), u32>(&component, &zone, "run", ()), 15);
+    assert_eq!(zone.deadlock(), None, "nobody waits");
+    super::assert_empty(&zone);
 }

@@ -48,8 +48,9 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
         };
         state.budget -= 1;
         match ready {
-            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| task.run) {
-                Some(Run::Entering(start)) => return self::start(store, task, start).map(Some),
+            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| (task.run, task.async_type)) {
+                // One of async type comes through the gate alone: it is not what was put here, but has its place.
+                Some((Run::Entering(start), false)) => return self::start(store, task, start).map(Some),
                 _ => {
                     if let Some(event) = state.wake_event(task) {
                         return Ok(Some(state.resume(task, event)));

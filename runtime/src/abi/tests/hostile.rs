@@ -1,8 +1,12 @@
 //! What fuzzing has found: guests that nobody would write, and what becomes of them.
 
-use super::{link, returned};
-use crate::abi::{CallError, Component};
+use super::{link, poll_once, returned};
+use crate::abi::{CallError, Component, Limits, Zone};
 use crate::host::linker::Linker;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 /// A component that can do what is about threads, with one function of sync type and a resource whose destructor is `dtor`.
 fn threads(run: &str, thread: &str, dtor: &str) -> Component {
@@ -102,5 +106,47 @@ fn a_thread_that_a_destructor_has_made_outlives_it() {
     assert_eq!(returned::<(), u32>(&component, &zone, "run", ()), 0, "the threads have not run yet");
     assert_eq!(returned::<(), u32>(&component, &zone, "run", ()), 15);
     assert_eq!(zone.deadlock(), None, "nobody waits");
+    super::assert_empty(&zone);
+}
+
+/// `late` yields once, and acknowledges that it is cancelled; `now` returns at once.
+const LATE: &str = r#"
+(component
+  (core func $return (canon task.return))
+  (core func $cancel (canon task.cancel))
+  (core module $m
+    (import "" "return" (func $return))
+    (import "" "cancel" (func $cancel))
+    (func (export "late") (result i32) (i32.const 1))
+    (func (export "now") (result i32) (call $return) (i32.const 0))
+    (func (export "callback") (param $event i32) (param i32 i32) (result i32)
+      (if (i32.ne (local.get $event) (i32.const 6)) (then unreachable))
+      (call $cancel)
+      (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "return" (func $return)) (export "cancel" (func $cancel))))))
+  (func (export "late") async (canon lift (core func $i "late") async (callback (core func $i "callback"))))
+  (func (export "now") async (canon lift (core func $i "now") async (callback (core func $i "callback")))))
+"#;
+
+/// A task that yields is cancelled, so that it is ready twice. It ends the first time; the second time its place belongs to a
+/// call that waits at the gate, which must not be let in past the others.
+#[test]
+fn a_call_at_the_gate_is_not_started_by_who_had_its_place_before() {
+    let component = link(LATE, &Linker::new());
+    let limits = Limits { jobs_per_entry: 1, ..Limits::default() };
+    let zone = Zone::new(&component, limits, Rc::new(())).expect("the component starts");
+    let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(zone.drive());
+    let mut job = || driver.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let late = zone.call(component.export::<(), ()>("late").expect("it is there"), ());
+    assert_eq!(job(), Poll::Pending);
+    late.canceller()();
+    assert_eq!(job(), Poll::Pending);
+    assert!(matches!(poll_once(late), Some(Err(CallError::Cancelled))));
+    let now = zone.call(component.export::<(), ()>("now").expect("it is there"), ());
+    for _ in 0..8 {
+        assert_eq!(job(), Poll::Pending);
+    }
+    assert!(matches!(poll_once(now), Some(Ok(()))));
     super::assert_empty(&zone);
 }

@@ -1,6 +1,6 @@
 //! What fuzzing has found: guests that nobody would write, and what becomes of them.
 
-use super::{link, poll_once, returned};
+use super::{link, poll_once, returned, trapped};
 use crate::abi::{CallError, Component, Limits, Zone};
 use crate::host::linker::Linker;
 use std::future::Future;
@@ -149,4 +149,41 @@ fn a_call_at_the_gate_is_not_started_by_who_had_its_place_before() {
     }
     assert!(matches!(poll_once(now), Some(Ok(()))));
     super::assert_empty(&zone);
+}
+
+/// `$callee` gives the code -1, which is no code at all.
+const ODD_CODE: &str = r#"
+(component
+  (component $callee
+    (core func $read (canon waitable-set.new))
+    (core module $m
+      (func (export "f") (result i32) (i32.const -1))
+      (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $i (instantiate $m))
+    (func (export "f") async (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (instance $callee (instantiate $callee))
+  (component $caller
+    (import "f" (func $f async))
+    (core func $f (canon lower (func $f) async))
+    BLOCKING
+    (core module $m
+      (import "" "f" (func $f (result i32)))
+      (func (export "run") (drop (call $f))))
+    (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+    (func (export "run") (canon lift (core func $i "run"))))
+  (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+  (export "run" (func $caller "run")))
+"#;
+
+#[test]
+fn the_code_that_stands_for_a_stack_put_aside_is_no_code_of_a_guest() {
+    let blocking = "(core func $suspend (canon thread.suspend))";
+    for text in [
+        ODD_CODE.replace("BLOCKING", ""),
+        ODD_CODE.replace("BLOCKING", "").replace("(core func $read (canon waitable-set.new))", blocking),
+    ] {
+        let component = link(&text, &Linker::new());
+        let reason = trapped(&component, "run", ());
+        assert!(reason.contains("unsupported callback code: 15"), "{reason}");
+    }
 }

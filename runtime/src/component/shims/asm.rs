@@ -3,7 +3,7 @@
 //! Methods of `Asm` return `self`, so that code reads as the stack does. Knows the layout of records, and no built-in.
 
 use super::super::plan::{Adapter, CoreType, Lower};
-use super::record;
+use super::{ODD_CODE, PARKED, record};
 use wasm_encoder::{BlockType, Function, Instruction, MemArg, ValType};
 
 pub(super) fn val(ty: &CoreType) -> ValType {
@@ -44,6 +44,10 @@ impl Asm {
     }
     pub(super) fn const_signed(&mut self, value: i32) -> &mut Self {
         self.op(Instruction::I32Const(value))
+    }
+    /// `code` comes from a guest: it does not mean what only we say.
+    pub(super) fn tell_from_parked(&mut self, code: u32) -> &mut Self {
+        self.get(code).const_signed(PARKED).op(Instruction::I32Eq).if_().const_(ODD_CODE).set(code).end()
     }
     pub(super) fn get(&mut self, local: u32) -> &mut Self {
         self.op(Instruction::LocalGet(local))

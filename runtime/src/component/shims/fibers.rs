@@ -174,6 +174,7 @@ impl ShimModule<'_> {
         asm.get(fiber).call(fibers.drive);
         asm.load_at(record::DONE).if_();
         asm.store_at(record::DONE, 0).load_at(record::CODE).set(code);
+        asm.tell_from_parked(code);
         asm.load_at(record::SPARE).if_().get(fiber).call(self.host(HostImport::Idle));
         asm.op(Instruction::Else).const_(0).get(fiber).store(record::SPARE).end();
         asm.op(Instruction::Else).const_signed(PARKED).set(code).end();

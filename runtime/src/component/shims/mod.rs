@@ -592,6 +592,9 @@ impl<'a> ShimModule<'a> {
         asm.get(task).load(record::RESOLVED).const_(1).op(Instruction::I32Xor);
         asm.get(code).op(Instruction::I32Or);
         asm.get(task).load(record::HOST).op(Instruction::I32Or).if_();
+        if !self.own_stack(adapter) {
+            asm.tell_from_parked(code);
+        }
         asm.get(task).get(code).call(self.host(HostImport::Promote(n)));
         match adapter.lower {
             Lower::Async { .. } => {
@@ -963,6 +966,8 @@ impl<'a> ShimModule<'a> {
 pub const MUST_WAIT: i32 = -2;
 /// The code of a callee whose own stack was put aside before it had one.
 pub const PARKED: i32 = -1;
+/// What a guest's code becomes that looks like `PARKED`: one that is as unknown.
+const ODD_CODE: u32 = PARKED.cast_unsigned() & 0xf;
 /// What `Block` says if the thread need not wait any more.
 pub const GO_ON: i32 = -2;
 /// What `Block` says if the stack is to be put aside.

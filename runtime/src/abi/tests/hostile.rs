@@ -3,6 +3,7 @@
 use super::{link, poll_once, returned, trapped};
 use crate::abi::{CallError, Component, Limits, Zone};
 use crate::host::linker::Linker;
+use crate::host::value::dynamic::Value;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -185,5 +186,39 @@ fn the_code_that_stands_for_a_stack_put_aside_is_no_code_of_a_guest() {
         let component = link(&text, &Linker::new());
         let reason = trapped(&component, "run", ());
         assert!(reason.contains("unsupported callback code: 15"), "{reason}");
+    }
+}
+
+/// Streams of two types that the host holds.
+const STREAMS: &str = r#"
+(component
+  (type $a' (stream u8))
+  (type $b' (stream string))
+  (core func $a (canon stream.new $a'))
+  (core module $m
+    (import "" "a" (func $a (result i64)))
+    (func (export "open") (result i32) (i32.wrap_i64 (call $a)))
+    (func (export "take") (param i32)))
+  (core instance $i (instantiate $m (with "" (instance (export "a" (func $a))))))
+  (func (export "open") (result (stream u8)) (canon lift (core func $i "open")))
+  (func (export "take") (param "s" (stream string)) (canon lift (core func $i "take")))
+  (func (export "await") (param "f" (future u8)) (canon lift (core func $i "take"))))
+"#;
+
+#[test]
+fn a_stream_of_another_type_is_not_taken() {
+    let component = link(STREAMS, &Linker::new());
+    for name in ["take", "await"] {
+        let zone = super::zone(&component);
+        let dynamic = |name: &str, params: Vec<Value>| {
+            let call = zone.call_dynamic(component.export_dynamic(name).expect("it is there"), params);
+            zone.run_now();
+            poll_once(call).expect("it returns")
+        };
+        let stream = dynamic("open", vec![]).expect("it does not trap").expect("a stream");
+        match dynamic(name, vec![stream]) {
+            Err(CallError::Trap(reason)) => assert!(reason.contains("another type"), "{reason}"),
+            _ => panic!("`{name}` takes a stream of bytes"),
+        }
     }
 }

@@ -191,11 +191,11 @@ fn handle(cx: &mut LiftCx<'_>, ty: InterfaceType, index: u32) -> Result<Handle> 
         InterfaceType::Own(table) => cx.own_dynamic(table, index),
         InterfaceType::Stream(table) => {
             let stream = cx.stream(table, index)?;
-            Ok(Handle::Readable(Readable(cx.read_end(stream))))
+            Ok(Handle::Readable(Readable { end: cx.read_end(stream), ty }))
         }
         InterfaceType::Future(table) => {
             let future = cx.future(table, index)?;
-            Ok(Handle::Readable(Readable(cx.read_end(future))))
+            Ok(Handle::Readable(Readable { end: cx.read_end(future), ty }))
         }
         _ => bail!("a handle was expected"),
     }

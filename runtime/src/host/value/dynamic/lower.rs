@@ -202,8 +202,23 @@ fn find_case(value: &Value, ty: InterfaceType, types: &ComponentTypes) -> Result
 
 fn lower_handle(handle: Handle, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<u32> {
     match (handle, ty) {
-        (Handle::Readable(end), InterfaceType::Stream(_) | InterfaceType::Future(_)) => cx.lower_end(ty, end.0),
+        (Handle::Readable(readable), _) if same_elements(readable.ty, ty, cx.types()) => cx.lower_end(ty, readable.end),
+        (Handle::Readable(_), _) => bail!("a stream or future of another type than the function has"),
         (handle, InterfaceType::Own(table)) => cx.own_dynamic(table, handle),
         _ => bail!("a handle of another kind than the function has"),
+    }
+}
+
+/// Are these streams, or futures, of the same elements? Instances have different tables of handles for one resource type.
+fn same_elements(one: InterfaceType, other: InterfaceType, types: &ComponentTypes) -> bool {
+    use InterfaceType::{Future, Own, Stream};
+    let (one, other) = match (one, other) {
+        (Stream(one), Stream(other)) => (types[types[one].ty].payload, types[types[other].ty].payload),
+        (Future(one), Future(other)) => (types[types[one].ty].payload, types[types[other].ty].payload),
+        _ => return false,
+    };
+    match (one, other) {
+        (Some(Own(one)), Some(Own(other))) => types[one].unwrap_concrete_ty() == types[other].unwrap_concrete_ty(),
+        (one, other) => one == other,
     }
 }

@@ -66,7 +66,11 @@ pub enum Handle {
 }
 
 /// See [`Handle::Readable`].
-pub struct Readable(pub(crate) ReadEnd);
+pub struct Readable {
+    end: ReadEnd,
+    /// What it was when the guest gave it away.
+    ty: InterfaceType,
+}
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,4 +19,4 @@
     (export "new" (func $new)) (export "read" (func $read)) (export "drop-read" (func $drop-read))))))
   (func (export "run") (canon lift (core func $i "run"))))
 
-(assert_trap (invoke "run") "cannot drop busy stream")
+(assert_trap (invoke "run") "cannot remove busy stream")

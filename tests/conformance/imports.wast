@@ -8,7 +8,7 @@
 
 (assert_unlinkable
   (component (import "host" (instance (export "return-thirteen" (func (result u32))))))
-  "import `host#return-thirteen` was not found")
+  "was not found")
 (assert_unlinkable (component (import "host" (func))) "expected function found instance")
 (assert_unlinkable (component (import "host-return-two" (instance))) "expected instance found func")
 (assert_unlinkable

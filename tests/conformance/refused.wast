@@ -13,4 +13,4 @@
     (core func $f' (canon lower (func $f)))
     (core module $m (import "" "f" (func)))
     (core instance (instantiate $m (with "" (instance (export "f" (func $f')))))))
-  "import `nobody` was not found")
+  "was not found")

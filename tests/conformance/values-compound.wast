@@ -1,4 +1,4 @@
-;; Promise: records, tuples, variants, options, results, enums, flags and fixed-length lists keep their parts and their case.
+;; Promise: records, tuples, variants, options, results, enums and flags keep their parts and their case.
 (component
   (type $point' (record (field "x" s16) (field "y" u64)))
   (export $point "point" (type $point'))
@@ -41,8 +41,6 @@
     (canon lift (core func $i "option") (memory (core memory $i "memory"))))
   (func (export "result") (param "v" (result u32 (error s32))) (result (result u32 (error s32)))
     (canon lift (core func $i "option") (memory (core memory $i "memory"))))
-  (func (export "three") (param "v" (list u8 3)) (result (list u8 3))
-    (canon lift (core func $i "three") (memory (core memory $i "memory"))))
   (func (export "tuple") (param "v" (tuple u8 u8 u8)) (result (tuple u8 u8 u8))
     (canon lift (core func $i "three") (memory (core memory $i "memory")))))
 
@@ -59,9 +57,6 @@
 (assert_return (invoke "option" (option.some (u32.const 5))) (option.some (u32.const 5)))
 (assert_return (invoke "result" (result.ok (u32.const 5))) (result.ok (u32.const 5)))
 (assert_return (invoke "result" (result.err (s32.const -5))) (result.err (s32.const -5)))
-(assert_return
-  (invoke "three" (list.const (u8.const 1) (u8.const 2) (u8.const 3)))
-  (list.const (u8.const 1) (u8.const 2) (u8.const 3)))
 (assert_return
   (invoke "tuple" (tuple.const (u8.const 1) (u8.const 2) (u8.const 3)))
   (tuple.const (u8.const 1) (u8.const 2) (u8.const 3)))

@@ -12,6 +12,7 @@
         (i32.and
           (i32.add (global.get $free) (i32.sub (local.get $align) (i32.const 1)))
           (i32.sub (i32.const 0) (local.get $align))))
+      (memory.copy (global.get $free) (local.get $old) (local.get $len))
       (global.get $free)
       (global.set $free (i32.add (global.get $free) (local.get $new))))
     ;; A pair is returned through memory.

@@ -22,10 +22,17 @@ const SAME: &[(&str, &str)] = &[
         "cannot write after being notified that the readable end dropped",
         "cannot write to future after previous write succeeded or readable end dropped",
     ),
-    // Dropping an end takes it out of its table.
+    // Dropping an end takes it out of its table, and so does giving it away.
     ("cannot remove busy stream", "cannot drop busy stream"),
+    ("cannot remove busy stream", "cannot lift busy stream"),
+    // Ours says what it is, and how many.
+    ("resource has children", "waitables are in it"),
     // The counter leaves its range; ours says at which side.
     ("backpressure counter overflow", "backpressure counter underflow"),
+    // Ours shows the values.
+    ("converted integer out of range for `char`", "is not a char"),
+    ("return pointer not aligned", "is not aligned to 4"),
+    ("list pointer/length out of bounds of memory", "is too long"),
     // The debug message is stored as any string.
     ("invalid debug message pointer", "are out of bounds of a memory of"),
 ];

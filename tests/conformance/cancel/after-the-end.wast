@@ -1,0 +1,58 @@
+;; Promise: a call that has returned before it is cancelled has returned; once that is known, it cannot be cancelled.
+(component definition $C
+  (component $callee
+    (core func $return (canon task.return (result u32)))
+    (core module $m
+      (import "" "return" (func $return (param i32)))
+      (func (export "f") (result i32)
+        ;; YIELD
+        (i32.const 1))
+      (func (export "callback") (param i32 i32 i32) (result i32) (call $return (i32.const 5)) (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+    (func (export "f") async (result u32)
+      (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (component $caller
+    (import "f" (func $f async (result u32)))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $f (canon lower (func $f) async (memory (core memory $memory "memory"))))
+    (core func $subtask-cancel (canon subtask.cancel))
+    (core func $subtask-drop (canon subtask.drop))
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "f" (func $f (param i32) (result i32)))
+      (import "" "subtask-cancel" (func $subtask-cancel (param i32) (result i32)))
+      (import "" "subtask-drop" (func $subtask-drop (param i32)))
+      (import "" "yield" (func $yield (result i32)))
+      (func $returned (result i32)
+        (local $subtask i32)
+        (i32.store (i32.const 0) (i32.const 0))
+        (local.set $subtask (i32.shr_u (call $f (i32.const 0)) (i32.const 4)))
+        (loop $again (drop (call $yield)) (br_if $again (i32.eqz (i32.load (i32.const 0)))))
+        (local.get $subtask))
+      (func (export "once") (result i32)
+        (local $subtask i32)
+        (local.set $subtask (call $returned))
+        (call $subtask-cancel (local.get $subtask))
+        (call $subtask-drop (local.get $subtask)))
+      (func (export "twice") (result i32)
+        (local $subtask i32)
+        (local.set $subtask (call $returned))
+        (drop (call $subtask-cancel (local.get $subtask)))
+        (call $subtask-cancel (local.get $subtask))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "f" (func $f))
+      (export "subtask-cancel" (func $subtask-cancel)) (export "subtask-drop" (func $subtask-drop))
+      (export "yield" (func $yield))))))
+    (func (export "once") async (result u32) (canon lift (core func $i "once")))
+    (func (export "twice") async (result u32) (canon lift (core func $i "twice"))))
+  (instance $callee (instantiate $callee))
+  (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+  (func (export "once") (alias export $caller "once"))
+  (func (export "twice") (alias export $caller "twice")))
+
+(component instance $a $C)
+;; RETURNED
+(assert_return (invoke "once") (u32.const 2))
+(assert_trap (invoke "twice") "`subtask.cancel` called after terminal status delivered")

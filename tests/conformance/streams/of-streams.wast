@@ -1,0 +1,62 @@
+;; Promise: the readable end of a stream goes through another stream, and works where it arrives.
+(component
+  (component $sink
+    (type $inner (stream u8))
+    (type $outer (stream $inner))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $read-outer (canon stream.read $outer async (memory (core memory $memory "memory"))))
+    (core func $read (canon stream.read $inner async (memory (core memory $memory "memory"))))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "read-outer" (func $read-outer (param i32 i32 i32) (result i32)))
+      (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+      (func (export "f") (param $outer i32) (result i32)
+        ;; COMPLETED, 1
+        (if (i32.ne (call $read-outer (local.get $outer) (i32.const 0) (i32.const 1)) (i32.const 0x10))
+          (then unreachable))
+        ;; COMPLETED, 3
+        (if (i32.ne (call $read (i32.load (i32.const 0)) (i32.const 8) (i32.const 8)) (i32.const 0x30))
+          (then unreachable))
+        (i32.load (i32.const 8))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "read-outer" (func $read-outer))
+      (export "read" (func $read))))))
+    (func (export "f") (param "s" $outer) (result u32) (canon lift (core func $i "f"))))
+  (component $source
+    (type $inner (stream u8))
+    (type $outer (stream $inner))
+    (import "f" (func $f (param "s" $outer) (result u32)))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $f (canon lower (func $f)))
+    (core func $new-outer (canon stream.new $outer))
+    (core func $write-outer (canon stream.write $outer async (memory (core memory $memory "memory"))))
+    (core func $new (canon stream.new $inner))
+    (core func $write (canon stream.write $inner async (memory (core memory $memory "memory"))))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "f" (func $f (param i32) (result i32)))
+      (import "" "new-outer" (func $new-outer (result i64)))
+      (import "" "write-outer" (func $write-outer (param i32 i32 i32) (result i32)))
+      (import "" "new" (func $new (result i64)))
+      (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+      (func $writer (param $ends i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+      (func (export "run") (result i32)
+        (local $outer i64) (local $inner i64)
+        (local.set $outer (call $new-outer))
+        (local.set $inner (call $new))
+        (i32.store (i32.const 0) (i32.const 0x030201))
+        (drop (call $write (call $writer (local.get $inner)) (i32.const 0) (i32.const 3)))
+        (i32.store (i32.const 8) (i32.wrap_i64 (local.get $inner)))
+        (drop (call $write-outer (call $writer (local.get $outer)) (i32.const 8) (i32.const 1)))
+        (call $f (i32.wrap_i64 (local.get $outer)))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "f" (func $f)) (export "new-outer" (func $new-outer))
+      (export "write-outer" (func $write-outer)) (export "new" (func $new)) (export "write" (func $write))))))
+    (func (export "run") (result u32) (canon lift (core func $i "run"))))
+  (instance $sink (instantiate $sink))
+  (instance $source (instantiate $source (with "f" (func $sink "f"))))
+  (func (export "run") (alias export $source "run")))
+
+(assert_return (invoke "run") (u32.const 0x030201))

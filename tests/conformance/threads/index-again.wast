@@ -1,0 +1,32 @@
+;; Promise: a thread keeps its index, two have not the same, and that of one that has ended is given again.
+(component
+  (core module $table (table (export "table") 1 funcref))
+  (core instance $table (instantiate $table))
+  (core type $start (func (param i32)))
+  (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
+  (core func $resume-later (canon thread.resume-later))
+  (core func $yield (canon thread.yield))
+  (core func $index (canon thread.index))
+  (core module $m
+    (import "" "table" (table 1 funcref))
+    (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
+    (import "" "resume-later" (func $resume-later (param i32)))
+    (import "" "yield" (func $yield (result i32)))
+    (import "" "index" (func $index (result i32)))
+    (func $body (param i32))
+    (elem (table 0) (i32.const 0) func $body)
+    (func (export "run")
+      (local $main i32) (local $one i32)
+      (local.set $main (call $index))
+      (local.set $one (call $thread-new (i32.const 0) (i32.const 0)))
+      (if (i32.eq (local.get $main) (local.get $one)) (then unreachable))
+      (call $resume-later (local.get $one))
+      (drop (call $yield))
+      (if (i32.ne (local.get $main) (call $index)) (then unreachable))
+      (if (i32.ne (local.get $one) (call $thread-new (i32.const 0) (i32.const 0))) (then unreachable))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "table" (table $table "table")) (export "thread-new" (func $thread-new))
+    (export "resume-later" (func $resume-later)) (export "yield" (func $yield)) (export "index" (func $index))))))
+  (func (export "run") async (canon lift (core func $i "run"))))
+
+(assert_return (invoke "run"))

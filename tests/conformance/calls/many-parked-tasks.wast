@@ -1,0 +1,81 @@
+;; Promise: hundreds of tasks wait on stacks of their own at once, and each goes on with what is its own.
+(component
+  (component $callee
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $return (canon task.return (result u32)))
+    (core func $index (canon thread.index))
+    (core func $suspend (canon thread.suspend))
+    (core func $resume-later (canon thread.resume-later))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "return" (func $return (param i32)))
+      (import "" "index" (func $index (result i32)))
+      (import "" "suspend" (func $suspend (result i32)))
+      (import "" "resume-later" (func $resume-later (param i32)))
+      (func (export "f") (param $n i32)
+        (i32.store (i32.shl (local.get $n) (i32.const 2)) (call $index))
+        (drop (call $suspend))
+        (call $return (i32.mul (local.get $n) (i32.const 2))))
+      (func (export "release") (param $n i32)
+        (call $resume-later (i32.load (i32.shl (local.get $n) (i32.const 2))))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "return" (func $return)) (export "index" (func $index))
+      (export "suspend" (func $suspend)) (export "resume-later" (func $resume-later))))))
+    (func (export "f") async (param "n" u32) (result u32) (canon lift (core func $i "f") async))
+    (func (export "release") (param "n" u32) (canon lift (core func $i "release"))))
+  (component $caller
+    (import "f" (func $f async (param "n" u32) (result u32)))
+    (import "release" (func $release (param "n" u32)))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core func $f (canon lower (func $f) async (memory (core memory $memory "memory"))))
+    (core func $release (canon lower (func $release)))
+    (core func $set-new (canon waitable-set.new))
+    (core func $set-wait (canon waitable-set.wait (memory (core memory $memory "memory"))))
+    (core func $set-drop (canon waitable-set.drop))
+    (core func $join (canon waitable.join))
+    (core func $subtask-drop (canon subtask.drop))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "f" (func $f (param i32 i32) (result i32)))
+      (import "" "release" (func $release (param i32)))
+      (import "" "set-new" (func $set-new (result i32)))
+      (import "" "set-wait" (func $set-wait (param i32 i32) (result i32)))
+      (import "" "set-drop" (func $set-drop (param i32)))
+      (import "" "join" (func $join (param i32 i32)))
+      (import "" "subtask-drop" (func $subtask-drop (param i32)))
+      (func (export "run") (param $count i32) (result i32)
+        (local $n i32) (local $set i32) (local $sum i32)
+        (local.set $set (call $set-new))
+        (loop $start
+          (call $join
+            (i32.shr_u
+              (call $f (local.get $n) (i32.add (i32.const 16) (i32.shl (local.get $n) (i32.const 2))))
+              (i32.const 4))
+            (local.get $set))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $start (i32.lt_u (local.get $n) (local.get $count))))
+        ;; The last one first.
+        (loop $end
+          (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+          (call $release (local.get $n))
+          (if (i32.ne (call $set-wait (local.get $set) (i32.const 0)) (i32.const 1)) (then unreachable))
+          (call $subtask-drop (i32.load (i32.const 0)))
+          (local.set $sum
+            (i32.add (local.get $sum)
+              (i32.load (i32.add (i32.const 16) (i32.shl (local.get $n) (i32.const 2))))))
+          (br_if $end (local.get $n)))
+        (call $set-drop (local.get $set))
+        (local.get $sum)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "f" (func $f)) (export "release" (func $release))
+      (export "set-new" (func $set-new)) (export "set-wait" (func $set-wait)) (export "set-drop" (func $set-drop))
+      (export "join" (func $join)) (export "subtask-drop" (func $subtask-drop))))))
+    (func (export "run") async (param "count" u32) (result u32) (canon lift (core func $i "run"))))
+  (instance $callee (instantiate $callee))
+  (instance $caller (instantiate $caller (with "f" (func $callee "f")) (with "release" (func $callee "release"))))
+  (func (export "run") (alias export $caller "run")))
+
+(assert_return (invoke "run" (u32.const 300)) (u32.const 89700))
+(assert_return (invoke "run" (u32.const 300)) (u32.const 89700))

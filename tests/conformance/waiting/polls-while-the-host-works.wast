@@ -1,0 +1,36 @@
+;; Promise: who yields and polls in turn sees what the host has done meanwhile.
+(component
+  (import "host" (instance $host (export "echo-slowly" (func async (param "v" u32) (result u32)))))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $echo (canon lower (func $host "echo-slowly") async (memory (core memory $memory "memory"))))
+  (core func $set-new (canon waitable-set.new))
+  (core func $set-poll (canon waitable-set.poll (memory (core memory $memory "memory"))))
+  (core func $join (canon waitable.join))
+  (core func $subtask-drop (canon subtask.drop))
+  (core func $yield (canon thread.yield))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "echo" (func $echo (param i32 i32) (result i32)))
+    (import "" "set-new" (func $set-new (result i32)))
+    (import "" "set-poll" (func $set-poll (param i32 i32) (result i32)))
+    (import "" "join" (func $join (param i32 i32)))
+    (import "" "subtask-drop" (func $subtask-drop (param i32)))
+    (import "" "yield" (func $yield (result i32)))
+    (func (export "run") (result i32)
+      (local $subtask i32) (local $set i32)
+      (local.set $set (call $set-new))
+      (local.set $subtask (i32.shr_u (call $echo (i32.const 31) (i32.const 16)) (i32.const 4)))
+      (call $join (local.get $subtask) (local.get $set))
+      (loop $again
+        (drop (call $yield))
+        (br_if $again (i32.eqz (call $set-poll (local.get $set) (i32.const 0)))))
+      (call $subtask-drop (local.get $subtask))
+      (i32.load (i32.const 16))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "echo" (func $echo)) (export "set-new" (func $set-new))
+    (export "set-poll" (func $set-poll)) (export "join" (func $join)) (export "subtask-drop" (func $subtask-drop))
+    (export "yield" (func $yield))))))
+  (func (export "run") async (result u32) (canon lift (core func $i "run"))))
+
+(assert_return (invoke "run") (u32.const 31))

@@ -4,7 +4,7 @@ CARGO ?= cargo
 GUESTS = tests/guests/target/wasm32-wasip2/release
 TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
 
-.PHONY: help demo test test-heavy conformance guests build bench bench-http lint format docs ci
+.PHONY: help demo test test-heavy conformance differential guests build bench bench-http lint format docs ci
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ conformance: ## Runs the .wast scripts of a directory: make conformance SUITE=..
 	@test -n "$(SUITE)" || { echo "say which: make conformance SUITE=dir, a checkout of a suite or tests/conformance"; exit 2; }
 	$(CARGO) build -p interflow
 	target/debug/interflow wast --log error $(SUITE)
+
+differential: ## Compares with wasmtime's component runtime on the scripts of tests/conformance; its build takes minutes
+	$(CARGO) build -p interflow
+	$(CARGO) test -p tests --features differential --test differential
 
 guests: ## Builds the guest components
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2

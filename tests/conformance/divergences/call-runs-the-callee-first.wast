@@ -1,0 +1,90 @@
+;; Row V11: an asynchronous call while another task is ready already.
+;; Ours, and the specification: the callee runs at once, and the caller goes on after it. wasmtime 48: the task that was ready
+;; runs before the callee.
+;; wasmtime: actual 1923
+(component
+  (component $trace
+    (core module $m
+      (global $trace (mut i32) (i32.const 0))
+      (func (export "note") (param i32)
+        (global.set $trace (i32.add (i32.mul (global.get $trace) (i32.const 10)) (local.get 0))))
+      (func (export "trace") (result i32) (global.get $trace)))
+    (core instance $i (instantiate $m))
+    (func (export "note") (param "n" u32) (canon lift (core func $i "note")))
+    (func (export "trace") (result u32) (canon lift (core func $i "trace"))))
+  (instance $trace (instantiate $trace))
+  (component $callee
+    (import "note" (func $note (param "n" u32)))
+    (core func $note (canon lower (func $note)))
+    (type $f (future))
+    (core func $return-none (canon task.return))
+    (core func $set-new (canon waitable-set.new))
+    (core func $join (canon waitable.join))
+    (core func $read (canon future.read $f async))
+    (core module $m
+      (import "" "note" (func $note (param i32)))
+      (import "" "return-none" (func $return-none))
+      (import "" "set-new" (func $set-new (result i32)))
+      (import "" "join" (func $join (param i32 i32)))
+      (import "" "read" (func $read (param i32 i32) (result i32)))
+      (func (export "ready") (param $reader i32) (result i32)
+        (local $set i32)
+        (local.set $set (call $set-new))
+        (drop (call $read (local.get $reader) (i32.const 0)))
+        (call $join (local.get $reader) (local.get $set))
+        (call $return-none)
+        ;; WAIT
+        (i32.or (i32.const 2) (i32.shl (local.get $set) (i32.const 4))))
+      (func (export "callback") (param i32 i32 i32) (result i32) (call $note (i32.const 9)) (i32.const 0))
+      (func (export "f") (result i32) (call $note (i32.const 2)) (call $return-none) (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "note" (func $note)) (export "return-none" (func $return-none)) (export "set-new" (func $set-new))
+      (export "join" (func $join)) (export "read" (func $read))))))
+    (func (export "ready") async (param "f" $f)
+      (canon lift (core func $i "ready") async (callback (core func $i "callback"))))
+    (func (export "f") async (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (component $caller
+    (import "note" (func $note (param "n" u32)))
+    (import "trace" (func $trace (result u32)))
+    (type $future (future))
+    (import "ready" (func $ready async (param "f" $future)))
+    (import "f" (func $f async))
+    (core func $note (canon lower (func $note)))
+    (core func $trace (canon lower (func $trace)))
+    (core func $ready (canon lower (func $ready) async))
+    (core func $f (canon lower (func $f) async))
+    (core func $yield (canon thread.yield))
+    (core func $new (canon future.new $future))
+    (core func $write (canon future.write $future async))
+    (core module $m
+      (import "" "note" (func $note (param i32)))
+      (import "" "trace" (func $trace (result i32)))
+      (import "" "ready" (func $ready (param i32) (result i32)))
+      (import "" "f" (func $f (result i32)))
+      (import "" "yield" (func $yield (result i32)))
+      (import "" "new" (func $new (result i64)))
+      (import "" "write" (func $write (param i32 i32) (result i32)))
+      (func (export "run") (result i32)
+        (local $ends i64)
+        (local.set $ends (call $new))
+        (drop (call $ready (i32.wrap_i64 (local.get $ends))))
+        (call $note (i32.const 1))
+        ;; COMPLETED: the other task is ready.
+        (if (call $write (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))) (i32.const 0)) (then unreachable))
+        (drop (call $f))
+        (call $note (i32.const 3))
+        (drop (call $yield))
+        (drop (call $yield))
+        (call $trace)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "note" (func $note)) (export "trace" (func $trace)) (export "ready" (func $ready)) (export "f" (func $f))
+      (export "yield" (func $yield)) (export "new" (func $new)) (export "write" (func $write))))))
+    (func (export "run") async (result u32) (canon lift (core func $i "run"))))
+  (instance $one (instantiate $callee (with "note" (func $trace "note"))))
+  (instance $two (instantiate $callee (with "note" (func $trace "note"))))
+  (instance $caller (instantiate $caller
+    (with "note" (func $trace "note")) (with "trace" (func $trace "trace")) (with "ready" (func $one "ready"))
+    (with "f" (func $two "f"))))
+  (func (export "run") (alias export $caller "run")))
+
+(assert_return (invoke "run") (u32.const 1239))

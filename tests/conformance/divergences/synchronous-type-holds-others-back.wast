@@ -1,0 +1,97 @@
+;; Row V12: a function of synchronous type waits for a thread of its own instance, while a task of another instance is ready.
+;; Ours, and the specification: the other task does not run before the function has returned. wasmtime 48: a trap.
+;; wasmtime: cannot block a synchronous task before returning
+(component
+  (component $trace
+    (core module $m
+      (global $trace (mut i32) (i32.const 0))
+      (func (export "note") (param i32)
+        (global.set $trace (i32.add (i32.mul (global.get $trace) (i32.const 10)) (local.get 0))))
+      (func (export "trace") (result i32) (global.get $trace)))
+    (core instance $i (instantiate $m))
+    (func (export "note") (param "n" u32) (canon lift (core func $i "note")))
+    (func (export "trace") (result u32) (canon lift (core func $i "trace"))))
+  (instance $trace (instantiate $trace))
+  (component $other
+    (import "note" (func $note (param "n" u32)))
+    (core func $note (canon lower (func $note)))
+    (core func $return-none (canon task.return))
+    (core module $m
+      (import "" "note" (func $note (param i32)))
+      (import "" "return-none" (func $return-none))
+      (func (export "f") (result i32)
+        (call $return-none)
+        ;; YIELD
+        (i32.const 1))
+      (func (export "callback") (param i32 i32 i32) (result i32) (call $note (i32.const 9)) (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "note" (func $note)) (export "return-none" (func $return-none))))))
+    (func (export "f") async (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (component $callee
+    (import "note" (func $note (param "n" u32)))
+    (core func $note (canon lower (func $note)))
+    (core module $table (table (export "table") 1 funcref))
+    (core instance $table (instantiate $table))
+    (core type $start (func (param i32)))
+    (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
+    (core func $index (canon thread.index))
+    (core func $resume-later (canon thread.resume-later))
+    (core func $suspend (canon thread.suspend))
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "table" (table 1 funcref))
+      (import "" "note" (func $note (param i32)))
+      (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
+      (import "" "index" (func $index (result i32)))
+      (import "" "resume-later" (func $resume-later (param i32)))
+      (import "" "suspend" (func $suspend (result i32)))
+      (import "" "yield" (func $yield (result i32)))
+      (global $main (mut i32) (i32.const 0))
+      (func $body (param i32)
+        (call $note (i32.const 2))
+        (drop (call $yield))
+        (drop (call $yield))
+        (call $note (i32.const 3))
+        (call $resume-later (global.get $main)))
+      (elem (table 0) (i32.const 0) func $body)
+      (func (export "f")
+        (global.set $main (call $index))
+        (call $note (i32.const 1))
+        (call $resume-later (call $thread-new (i32.const 0) (i32.const 0)))
+        (drop (call $suspend))
+        (call $note (i32.const 4))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "table" (table $table "table")) (export "note" (func $note)) (export "thread-new" (func $thread-new))
+      (export "index" (func $index)) (export "resume-later" (func $resume-later)) (export "suspend" (func $suspend))
+      (export "yield" (func $yield))))))
+    (func (export "f") (canon lift (core func $i "f"))))
+  (component $caller
+    (import "trace" (func $trace (result u32)))
+    (import "other" (func $other async))
+    (import "f" (func $f))
+    (core func $trace (canon lower (func $trace)))
+    (core func $other (canon lower (func $other) async))
+    (core func $f (canon lower (func $f)))
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "trace" (func $trace (result i32)))
+      (import "" "other" (func $other (result i32)))
+      (import "" "f" (func $f))
+      (import "" "yield" (func $yield (result i32)))
+      (func (export "run") (result i32)
+        (drop (call $other))
+        (call $f)
+        (drop (call $yield))
+        (drop (call $yield))
+        (call $trace)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "trace" (func $trace)) (export "other" (func $other)) (export "f" (func $f))
+      (export "yield" (func $yield))))))
+    (func (export "run") async (result u32) (canon lift (core func $i "run"))))
+  (instance $other (instantiate $other (with "note" (func $trace "note"))))
+  (instance $callee (instantiate $callee (with "note" (func $trace "note"))))
+  (instance $caller (instantiate $caller
+    (with "trace" (func $trace "trace")) (with "other" (func $other "f")) (with "f" (func $callee "f"))))
+  (func (export "run") (alias export $caller "run")))
+
+(assert_return (invoke "run") (u32.const 12349))

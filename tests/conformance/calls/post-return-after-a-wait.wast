@@ -1,0 +1,98 @@
+;; Promise: a synchronously lifted function that has waited returns its values, and its `post-return` runs once, after they are
+;; taken: for the host, for a synchronous and for an asynchronous caller.
+(component
+  (component $callee
+    (core module $memory
+      (memory (export "memory") 1)
+      (global $free (mut i32) (i32.const 1024))
+      ;; Nothing is given back, and what shrinks stays where it is.
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (if (i32.and (i32.ne (local.get 0) (i32.const 0)) (i32.le_u (local.get 3) (local.get 1)))
+          (then (return (local.get 0))))
+        (global.set $free (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+        (global.get $free)
+        (global.set $free (i32.add (global.get $free) (local.get 3)))))
+    (core instance $memory (instantiate $memory))
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "yield" (func $yield (result i32)))
+      (global $posts (mut i32) (i32.const 0))
+      (func (export "f") (param $at i32) (param $len i32) (result i32)
+        (drop (call $yield))
+        (i32.store (i32.const 8) (local.get $at))
+        (i32.store (i32.const 12) (local.get $len))
+        (i32.const 8))
+      ;; Whoever reads now is too late.
+      (func (export "after") (param i32)
+        (global.set $posts (i32.add (global.get $posts) (i32.const 1)))
+        (memory.fill (i32.load (local.get 0)) (i32.const 0x2e) (i32.load offset=4 (local.get 0))))
+      (func (export "posts") (result i32) (global.get $posts)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "yield" (func $yield))))))
+    (func (export "f") async (param "v" string) (result string)
+      (canon lift (core func $i "f")
+        (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")) (post-return (core func $i "after"))))
+    (func (export "posts") (result u32) (canon lift (core func $i "posts"))))
+  (component $caller
+    (import "f" (func $f async (param "v" string) (result string)))
+    (core module $memory
+      (memory (export "memory") 1)
+      (global $free (mut i32) (i32.const 1024))
+      ;; Nothing is given back, and what shrinks stays where it is.
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (if (i32.and (i32.ne (local.get 0) (i32.const 0)) (i32.le_u (local.get 3) (local.get 1)))
+          (then (return (local.get 0))))
+        (global.set $free (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+        (global.get $free)
+        (global.set $free (i32.add (global.get $free) (local.get 3)))))
+    (core instance $memory (instantiate $memory))
+    (core func $f
+      (canon lower (func $f) (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core func $g
+      (canon lower (func $f) async (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core func $set-new (canon waitable-set.new))
+    (core func $set-wait (canon waitable-set.wait (memory (core memory $memory "memory"))))
+    (core func $join (canon waitable.join))
+    (core func $subtask-drop (canon subtask.drop))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "f" (func $f (param i32 i32 i32)))
+      (import "" "g" (func $g (param i32 i32 i32) (result i32)))
+      (import "" "set-new" (func $set-new (result i32)))
+      (import "" "set-wait" (func $set-wait (param i32 i32) (result i32)))
+      (import "" "join" (func $join (param i32 i32)))
+      (import "" "subtask-drop" (func $subtask-drop (param i32)))
+      (func (export "sync") (param $at i32) (param $len i32) (result i32)
+        (call $f (local.get $at) (local.get $len) (i32.const 16))
+        (i32.const 16))
+      (func (export "async") (param $at i32) (param $len i32) (result i32)
+        (local $subtask i32) (local $set i32)
+        (local.set $set (call $set-new))
+        (local.set $subtask
+          (i32.shr_u (call $g (local.get $at) (local.get $len) (i32.const 16)) (i32.const 4)))
+        (call $join (local.get $subtask) (local.get $set))
+        (drop (call $set-wait (local.get $set) (i32.const 0)))
+        (call $subtask-drop (local.get $subtask))
+        (i32.const 16)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "f" (func $f)) (export "g" (func $g))
+      (export "set-new" (func $set-new)) (export "set-wait" (func $set-wait)) (export "join" (func $join))
+      (export "subtask-drop" (func $subtask-drop))))))
+    (func (export "sync") async (param "v" string) (result string)
+      (canon lift (core func $i "sync") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (func (export "async") async (param "v" string) (result string)
+      (canon lift (core func $i "async") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))
+  (instance $callee (instantiate $callee))
+  (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+  (func (export "host") (alias export $callee "f"))
+  (func (export "posts") (alias export $callee "posts"))
+  (func (export "sync") (alias export $caller "sync"))
+  (func (export "async") (alias export $caller "async")))
+
+(assert_return (invoke "host" (str.const "by the host")) (str.const "by the host"))
+(assert_return (invoke "posts") (u32.const 1))
+(assert_return (invoke "sync" (str.const "synchronously")) (str.const "synchronously"))
+(assert_return (invoke "posts") (u32.const 2))
+(assert_return (invoke "async" (str.const "asynchronously")) (str.const "asynchronously"))
+(assert_return (invoke "posts") (u32.const 3))

@@ -1,0 +1,86 @@
+;; Promise: a reader that waits on its stack gets strings in its memory, by its `realloc`, which runs while it waits.
+(component
+  (component $source
+    (type $s (stream string))
+    (core module $memory
+      (memory (export "memory") 1)
+      (data (i32.const 32) "one")
+      (data (i32.const 40) "eleven"))
+    (core instance $memory (instantiate $memory))
+    (core func $return (canon task.return (result $s)))
+    (core func $new (canon stream.new $s))
+    (core func $drop-writable (canon stream.drop-writable $s))
+    (core func $write (canon stream.write $s async (memory (core memory $memory "memory"))))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "return" (func $return (param i32)))
+      (import "" "new" (func $new (result i64)))
+      (import "" "drop-writable" (func $drop-writable (param i32)))
+      (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+      (global $writer (mut i32) (i32.const 0))
+      (func (export "f") (result i32)
+        (local $ends i64)
+        (local.set $ends (call $new))
+        (global.set $writer (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+        (call $return (i32.wrap_i64 (local.get $ends)))
+        ;; YIELD: the reader comes first.
+        (i32.const 1))
+      (func (export "callback") (param i32 i32 i32) (result i32)
+        (i32.store (i32.const 0) (i32.const 32))
+        (i32.store (i32.const 4) (i32.const 3))
+        (i32.store (i32.const 8) (i32.const 40))
+        (i32.store (i32.const 12) (i32.const 6))
+        ;; COMPLETED, 2
+        (if (i32.ne (call $write (global.get $writer) (i32.const 0) (i32.const 2)) (i32.const 0x20)) (then unreachable))
+        (call $drop-writable (global.get $writer))
+        (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "return" (func $return)) (export "new" (func $new))
+      (export "drop-writable" (func $drop-writable)) (export "write" (func $write))))))
+    (func (export "f") async (result $s) (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (component $sink
+    (type $s (stream string))
+    (import "f" (func $f async (result $s)))
+    (core module $memory
+      (memory (export "memory") 1)
+      (global $free (mut i32) (i32.const 1024))
+      ;; Nothing is given back, and what shrinks stays where it is.
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (if (i32.and (i32.ne (local.get 0) (i32.const 0)) (i32.le_u (local.get 3) (local.get 1)))
+          (then (return (local.get 0))))
+        (global.set $free (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
+        (global.get $free)
+        (global.set $free (i32.add (global.get $free) (local.get 3)))))
+    (core instance $memory (instantiate $memory))
+    (core func $f (canon lower (func $f)))
+    (core func $read
+      (canon stream.read $s (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+    (core func $context-get (canon context.get i32 0))
+    (core func $context-set (canon context.set i32 0))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "f" (func $f (result i32)))
+      (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+      (import "" "context-get" (func $context-get (result i32)))
+      (import "" "context-set" (func $context-set (param i32)))
+      (func (export "run") (result i32)
+        (local $reader i32)
+        (local.set $reader (call $f))
+        (call $context-set (i32.const 3))
+        (if (i32.ne (i32.const 2)
+              (i32.shr_u (call $read (local.get $reader) (i32.const 0) (i32.const 4)) (i32.const 4)))
+          (then unreachable))
+        (if (i32.ne (call $context-get) (i32.const 3)) (then unreachable))
+        ;; "eleven"
+        (if (i32.ne (i32.load8_u (i32.load (i32.const 8))) (i32.const 0x65)) (then unreachable))
+        (i32.add (i32.load (i32.const 4)) (i32.mul (i32.load (i32.const 12)) (i32.const 10)))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "f" (func $f)) (export "read" (func $read))
+      (export "context-get" (func $context-get)) (export "context-set" (func $context-set))))))
+    (func (export "run") async (result u32) (canon lift (core func $i "run"))))
+  (instance $source (instantiate $source))
+  (instance $sink (instantiate $sink (with "f" (func $source "f"))))
+  (func (export "run") (alias export $sink "run")))
+
+(assert_return (invoke "run") (u32.const 63))
+(assert_return (invoke "run") (u32.const 63))

@@ -5,11 +5,9 @@
     (export $thing "thing" (type $thing'))
     (core func $new (canon resource.new $thing'))
     (core func $return (canon task.return (result u32)))
-    (core func $drop (canon resource.drop $thing'))
     (core module $m
       (import "" "new" (func $new (param i32) (result i32)))
       (import "" "return" (func $return (param i32)))
-      (import "" "drop" (func $drop (param i32)))
       (global $rep (mut i32) (i32.const 0))
       (func (export "make") (param i32) (result i32) (call $new (local.get 0)))
       ;; The instance that defines a type gets its representation, and nothing to give back.
@@ -18,8 +16,7 @@
         ;; YIELD
         (i32.const 1))
       (func (export "callback") (param i32 i32 i32) (result i32) (call $return (global.get $rep)) (i32.const 0)))
-    (core instance $i (instantiate $m (with "" (instance
-      (export "new" (func $new)) (export "return" (func $return)) (export "drop" (func $drop))))))
+    (core instance $i (instantiate $m (with "" (instance (export "new" (func $new)) (export "return" (func $return))))))
     (func (export "make") (param "rep" u32) (result (own $thing)) (canon lift (core func $i "make")))
     (func (export "look") async (param "thing" (borrow $thing)) (result u32)
       (canon lift (core func $i "look") async (callback (core func $i "callback")))))

@@ -33,14 +33,12 @@
     (core func $set-new (canon waitable-set.new))
     (core func $set-wait (canon waitable-set.wait (memory (core memory $memory "memory"))))
     (core func $join (canon waitable.join))
-    (core func $subtask-drop (canon subtask.drop))
     (core module $m
       (import "" "memory" (memory 1))
       (import "" "f" (func $f (param i32 i32) (result i32)))
       (import "" "set-new" (func $set-new (result i32)))
       (import "" "set-wait" (func $set-wait (param i32 i32) (result i32)))
       (import "" "join" (func $join (param i32 i32)))
-      (import "" "subtask-drop" (func $subtask-drop (param i32)))
       (func (export "run") (result i32)
         (local $set i32)
         (local.set $set (call $set-new))
@@ -51,7 +49,7 @@
         (i32.load (i32.const 20))))
     (core instance $i (instantiate $m (with "" (instance
       (export "memory" (memory $memory "memory")) (export "f" (func $f)) (export "set-new" (func $set-new))
-      (export "set-wait" (func $set-wait)) (export "join" (func $join)) (export "subtask-drop" (func $subtask-drop))))))
+      (export "set-wait" (func $set-wait)) (export "join" (func $join))))))
     (func (export "run") async (result u32) (canon lift (core func $i "run"))))
   (instance $callee (instantiate $callee))
   (instance $caller (instantiate $caller (with "f" (func $callee "f"))))

@@ -2,14 +2,11 @@
 ;; while functions of synchronous type run in between.
 (component
   (component $callee
-    (core module $memory (memory (export "memory") 1))
-    (core instance $memory (instantiate $memory))
     (core func $return (canon task.return (result u32)))
     (core func $index (canon thread.index))
     (core func $suspend (canon thread.suspend))
     (core func $resume-later (canon thread.resume-later))
     (core module $m
-      (import "" "memory" (memory 1))
       (import "" "return" (func $return (param i32)))
       (import "" "index" (func $index (result i32)))
       (import "" "suspend" (func $suspend (result i32)))
@@ -33,8 +30,8 @@
       (func (export "go") (call $note (i32.const 4)) (call $resume-later (global.get $waiting)))
       (func (export "trace") (result i32) (global.get $trace) (global.set $trace (i32.const 0))))
     (core instance $i (instantiate $m (with "" (instance
-      (export "memory" (memory $memory "memory")) (export "return" (func $return)) (export "index" (func $index))
-      (export "suspend" (func $suspend)) (export "resume-later" (func $resume-later))))))
+      (export "return" (func $return)) (export "index" (func $index)) (export "suspend" (func $suspend))
+      (export "resume-later" (func $resume-later))))))
     (func (export "first") async (result u32)
       (canon lift (core func $i "first") async (callback (core func $i "callback"))))
     (func (export "second") async (result u32)

@@ -6,14 +6,12 @@
   (core func $yield (canon thread.yield))
   (core func $set-new (canon waitable-set.new))
   (core func $set-wait (canon waitable-set.wait (memory (core memory $memory "memory"))))
-  (core func $set-poll (canon waitable-set.poll (memory (core memory $memory "memory"))))
   (core module $m
     (import "" "memory" (memory 1))
     (import "" "return" (func $return (param i32)))
     (import "" "yield" (func $yield (result i32)))
     (import "" "set-new" (func $set-new (result i32)))
     (import "" "set-wait" (func $set-wait (param i32 i32) (result i32)))
-    (import "" "set-poll" (func $set-poll (param i32 i32) (result i32)))
     (global $ended (mut i32) (i32.const 0))
     (func (export "run") (param $v i32)
       (drop (call $yield))
@@ -30,7 +28,7 @@
       (global.get $ended)))
   (core instance $i (instantiate $m (with "" (instance
     (export "memory" (memory $memory "memory")) (export "return" (func $return)) (export "yield" (func $yield))
-    (export "set-new" (func $set-new)) (export "set-wait" (func $set-wait)) (export "set-poll" (func $set-poll))))))
+    (export "set-new" (func $set-new)) (export "set-wait" (func $set-wait))))))
   (func (export "run") async (param "v" u32) (result u32) (canon lift (core func $i "run") async))
   (func (export "forever") async (result u32) (canon lift (core func $i "forever") async))
   (func (export "ended") async (result u32) (canon lift (core func $i "ended"))))

@@ -2,13 +2,10 @@
 ;; both give their results to whom they belong.
 (component
   (component $callee
-    (core module $memory (memory (export "memory") 1))
-    (core instance $memory (instantiate $memory))
     (core func $index (canon thread.index))
     (core func $suspend (canon thread.suspend))
     (core func $resume-later (canon thread.resume-later))
     (core module $m
-      (import "" "memory" (memory 1))
       (import "" "index" (func $index (result i32)))
       (import "" "suspend" (func $suspend (result i32)))
       (import "" "resume-later" (func $resume-later (param i32)))
@@ -21,8 +18,7 @@
         (i32.add (i32.mul (global.get $order) (i32.const 10)) (local.get $n)))
       (func (export "go") (call $resume-later (global.get $waiting))))
     (core instance $i (instantiate $m (with "" (instance
-      (export "memory" (memory $memory "memory")) (export "index" (func $index)) (export "suspend" (func $suspend))
-      (export "resume-later" (func $resume-later))))))
+      (export "index" (func $index)) (export "suspend" (func $suspend)) (export "resume-later" (func $resume-later))))))
     (func (export "f") async (param "n" u32) (result u32) (canon lift (core func $i "f")))
     (func (export "go") (canon lift (core func $i "go"))))
   (component $caller

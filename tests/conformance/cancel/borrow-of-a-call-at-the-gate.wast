@@ -5,17 +5,14 @@
     (export $thing "thing" (type $thing'))
     (core func $new (canon resource.new $thing'))
     (core func $backpressure-inc (canon backpressure.inc))
-    (core func $return-none (canon task.return))
     (core module $m
       (import "" "new" (func $new (param i32) (result i32)))
       (import "" "backpressure-inc" (func $backpressure-inc))
-      (import "" "return-none" (func $return-none))
       (func (export "make") (result i32) (call $backpressure-inc) (call $new (i32.const 7)))
       (func (export "look") (param i32) (result i32) unreachable)
       (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
     (core instance $i (instantiate $m (with "" (instance
-      (export "new" (func $new)) (export "backpressure-inc" (func $backpressure-inc))
-      (export "return-none" (func $return-none))))))
+      (export "new" (func $new)) (export "backpressure-inc" (func $backpressure-inc))))))
     (func (export "make") (result (own $thing)) (canon lift (core func $i "make")))
     (func (export "look") async (param "thing" (borrow $thing))
       (canon lift (core func $i "look") async (callback (core func $i "callback")))))

@@ -7,7 +7,6 @@
   (core module $memory (memory (export "memory") 1))
   (core instance $memory (instantiate $memory))
   (core func $new (canon stream.new $s))
-  (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))
   (core func $drop-writable (canon stream.drop-writable $s))
   (core func $set-new (canon waitable-set.new))
   (core func $set-poll (canon waitable-set.poll (memory (core memory $memory "memory"))))
@@ -15,7 +14,6 @@
   (core module $m
     (import "" "memory" (memory 1))
     (import "" "new" (func $new (result i64)))
-    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
     (import "" "drop-writable" (func $drop-writable (param i32)))
     (import "" "set-new" (func $set-new (result i32)))
     (import "" "set-poll" (func $set-poll (param i32 i32) (result i32)))
@@ -29,7 +27,7 @@
       (call $drop-writable (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
       (call $set-poll (local.get $set) (i32.const 0))))
   (core instance $i (instantiate $m (with "" (instance
-    (export "memory" (memory $memory "memory")) (export "new" (func $new)) (export "read" (func $read))
+    (export "memory" (memory $memory "memory")) (export "new" (func $new))
     (export "drop-writable" (func $drop-writable)) (export "set-new" (func $set-new))
     (export "set-poll" (func $set-poll)) (export "join" (func $join))))))
   (func (export "run") (result u32) (canon lift (core func $i "run"))))

@@ -6,14 +6,10 @@
   (core instance $table (instantiate $table))
   (core type $start (func (param i32)))
   (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
-  (core func $resume-later (canon thread.resume-later))
-  (core func $yield (canon thread.yield))
   (core func $yield-then-promote (canon thread.yield-then-promote))
   (core module $m
     (import "" "table" (table 1 funcref))
     (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
-    (import "" "resume-later" (func $resume-later (param i32)))
-    (import "" "yield" (func $yield (result i32)))
     (import "" "yield-then-promote" (func $yield-then-promote (param i32) (result i32)))
     (global $trace (mut i32) (i32.const 0))
     (func $note (param i32)
@@ -28,7 +24,6 @@
       (global.get $trace)))
   (core instance $i (instantiate $m (with "" (instance
     (export "table" (table $table "table")) (export "thread-new" (func $thread-new))
-    (export "resume-later" (func $resume-later)) (export "yield" (func $yield))
     (export "yield-then-promote" (func $yield-then-promote))))))
   (func (export "run") async (result u32) (canon lift (core func $i "run"))))
 

@@ -1,16 +1,10 @@
 ;; Promise: a stream whose elements have no type counts them, without a memory.
 (component
   (type $s (stream))
-  (core func $set-new (canon waitable-set.new))
-  (core func $join (canon waitable.join))
-  (core func $drop-readable (canon stream.drop-readable $s))
   (core func $new (canon stream.new $s))
   (core func $read (canon stream.read $s async))
   (core func $write (canon stream.write $s async))
   (core module $m
-    (import "" "set-new" (func $set-new (result i32)))
-    (import "" "join" (func $join (param i32 i32)))
-    (import "" "drop-readable" (func $drop-readable (param i32)))
     (import "" "new" (func $new (result i64)))
     (import "" "read" (func $read (param i32 i32 i32) (result i32)))
     (import "" "write" (func $write (param i32 i32 i32) (result i32)))
@@ -23,7 +17,6 @@
         (then unreachable))
       (i32.shr_u (call $read (i32.wrap_i64 (local.get $ends)) (i32.const 0) (i32.const 700)) (i32.const 4))))
   (core instance $i (instantiate $m (with "" (instance
-    (export "set-new" (func $set-new)) (export "join" (func $join)) (export "drop-readable" (func $drop-readable))
     (export "new" (func $new)) (export "read" (func $read)) (export "write" (func $write))))))
   (func (export "run") (result u32) (canon lift (core func $i "run"))))
 

@@ -7,7 +7,6 @@
   (core func $index (canon thread.index))
   (core func $resume-later (canon thread.resume-later))
   (core func $yield (canon thread.yield))
-  (core func $suspend (canon thread.suspend))
   (core func $suspend-then-resume (canon thread.suspend-then-resume))
   (core func $yield-then-resume (canon thread.yield-then-resume))
   (core module $m
@@ -16,7 +15,6 @@
     (import "" "index" (func $index (result i32)))
     (import "" "resume-later" (func $resume-later (param i32)))
     (import "" "yield" (func $yield (result i32)))
-    (import "" "suspend" (func $suspend (result i32)))
     (import "" "suspend-then-resume" (func $suspend-then-resume (param i32) (result i32)))
     (import "" "yield-then-resume" (func $yield-then-resume (param i32) (result i32)))
     (global $main (mut i32) (i32.const 0))
@@ -53,7 +51,7 @@
       (global.get $trace)))
   (core instance $i (instantiate $m (with "" (instance
     (export "table" (table $table "table")) (export "thread-new" (func $thread-new)) (export "index" (func $index))
-    (export "resume-later" (func $resume-later)) (export "yield" (func $yield)) (export "suspend" (func $suspend))
+    (export "resume-later" (func $resume-later)) (export "yield" (func $yield))
     (export "suspend-then-resume" (func $suspend-then-resume))
     (export "yield-then-resume" (func $yield-then-resume))))))
   (func (export "run") async (result u32) (canon lift (core func $i "run")))

@@ -3,13 +3,11 @@
   (core module $table (table (export "table") 1 funcref))
   (core instance $table (instantiate $table))
   (core type $start (func (param i32)))
-  (core func $return (canon task.return (result u32)))
   (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
   (core func $resume-later (canon thread.resume-later))
   (core func $yield (canon thread.yield))
   (core module $m
     (import "" "table" (table 1 funcref))
-    (import "" "return" (func $return (param i32)))
     (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
     (import "" "resume-later" (func $resume-later (param i32)))
     (import "" "yield" (func $yield (result i32)))
@@ -20,7 +18,7 @@
       (i32.const 0))
     (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
   (core instance $i (instantiate $m (with "" (instance
-    (export "table" (table $table "table")) (export "return" (func $return)) (export "thread-new" (func $thread-new))
+    (export "table" (table $table "table")) (export "thread-new" (func $thread-new))
     (export "resume-later" (func $resume-later)) (export "yield" (func $yield))))))
   (func (export "run") async (result u32)
     (canon lift (core func $i "run") async (callback (core func $i "callback")))))

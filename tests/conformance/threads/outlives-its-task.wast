@@ -4,14 +4,12 @@
   (core instance $table (instantiate $table))
   (core type $start (func (param i32)))
   (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
-  (core func $index (canon thread.index))
   (core func $resume-later (canon thread.resume-later))
   (core func $suspend (canon thread.suspend))
   (core func $yield (canon thread.yield))
   (core module $m
     (import "" "table" (table 1 funcref))
     (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
-    (import "" "index" (func $index (result i32)))
     (import "" "resume-later" (func $resume-later (param i32)))
     (import "" "suspend" (func $suspend (result i32)))
     (import "" "yield" (func $yield (result i32)))
@@ -32,7 +30,7 @@
       (drop (call $yield))
       (global.get $sum)))
   (core instance $i (instantiate $m (with "" (instance
-    (export "table" (table $table "table")) (export "thread-new" (func $thread-new)) (export "index" (func $index))
+    (export "table" (table $table "table")) (export "thread-new" (func $thread-new))
     (export "resume-later" (func $resume-later)) (export "suspend" (func $suspend)) (export "yield" (func $yield))))))
   (func (export "start") async (param "v" u32) (canon lift (core func $i "start")))
   (func (export "step") async (result u32) (canon lift (core func $i "step"))))

@@ -7,14 +7,12 @@
   (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))
   (core func $write (canon stream.write $s async (memory (core memory $memory "memory"))))
   (core func $cancel-read (canon stream.cancel-read $s))
-  (core func $drop-readable (canon stream.drop-readable $s))
   (core module $m
     (import "" "memory" (memory 1))
     (import "" "new" (func $new (result i64)))
     (import "" "read" (func $read (param i32 i32 i32) (result i32)))
     (import "" "write" (func $write (param i32 i32 i32) (result i32)))
     (import "" "cancel-read" (func $cancel-read (param i32) (result i32)))
-    (import "" "drop-readable" (func $drop-readable (param i32)))
     (func $same (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
     (func (export "run") (result i32)
       (local $ends i64) (local $reader i32)
@@ -30,8 +28,7 @@
       (call $read (local.get $reader) (i32.const 16) (i32.const 4))))
   (core instance $i (instantiate $m (with "" (instance
     (export "memory" (memory $memory "memory")) (export "new" (func $new)) (export "read" (func $read))
-    (export "write" (func $write)) (export "cancel-read" (func $cancel-read))
-    (export "drop-readable" (func $drop-readable))))))
+    (export "write" (func $write)) (export "cancel-read" (func $cancel-read))))))
   (func (export "run") async (result u32) (canon lift (core func $i "run"))))
 
 (assert_return (invoke "run") (u32.const 0x10))

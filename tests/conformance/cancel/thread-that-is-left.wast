@@ -1,0 +1,67 @@
+;; Promise: a task whose first thread has ended is told by the thread that is left.
+(component
+  (component $callee
+    (core module $memory (memory (export "memory") 1))
+    (core instance $memory (instantiate $memory))
+    (core module $table (table (export "table") 1 funcref))
+    (core instance $table (instantiate $table))
+    (core type $start (func (param i32)))
+    (core func $thread-new (canon thread.new-indirect $start (core table $table "table")))
+    (core func $resume-later (canon thread.resume-later))
+    (core func $set-new (canon waitable-set.new))
+    (core func $set-wait-cancellable (canon waitable-set.wait cancellable (memory (core memory $memory "memory"))))
+    (core func $task-cancel (canon task.cancel))
+    (core module $m
+      (import "" "memory" (memory 1))
+      (import "" "table" (table 1 funcref))
+      (import "" "thread-new" (func $thread-new (param i32 i32) (result i32)))
+      (import "" "resume-later" (func $resume-later (param i32)))
+      (import "" "set-new" (func $set-new (result i32)))
+      (import "" "set-wait-cancellable" (func $set-wait-cancellable (param i32 i32) (result i32)))
+      (import "" "task-cancel" (func $task-cancel))
+      (func $body (param i32)
+        ;; TASK_CANCELLED
+        (if (i32.ne (call $set-wait-cancellable (call $set-new) (i32.const 0)) (i32.const 6)) (then unreachable))
+        (call $task-cancel))
+      (elem (table 0) (i32.const 0) func $body)
+      (func (export "f") (result i32)
+        (call $resume-later (call $thread-new (i32.const 0) (i32.const 0)))
+        (i32.const 0))
+      (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "table" (table $table "table"))
+      (export "thread-new" (func $thread-new)) (export "resume-later" (func $resume-later))
+      (export "set-new" (func $set-new)) (export "set-wait-cancellable" (func $set-wait-cancellable))
+      (export "task-cancel" (func $task-cancel))))))
+    (func (export "f") async (canon lift (core func $i "f") async (callback (core func $i "callback")))))
+  (component $caller
+    (import "f" (func $f async))
+    (core func $f (canon lower (func $f) async))
+    (core func $subtask-cancel (canon subtask.cancel))
+    (core func $subtask-drop (canon subtask.drop))
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "f" (func $f (result i32)))
+      (import "" "subtask-cancel" (func $subtask-cancel (param i32) (result i32)))
+      (import "" "subtask-drop" (func $subtask-drop (param i32)))
+      (import "" "yield" (func $yield (result i32)))
+      (func (export "run") (result i32)
+        (local $subtask i32) (local $state i32)
+        (local.set $subtask (i32.shr_u (call $f) (i32.const 4)))
+        ;; The thread gets as far as its wait.
+        (drop (call $yield))
+        (drop (call $yield))
+        (local.set $state (call $subtask-cancel (local.get $subtask)))
+        (call $subtask-drop (local.get $subtask))
+        (local.get $state)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "f" (func $f)) (export "subtask-cancel" (func $subtask-cancel))
+      (export "subtask-drop" (func $subtask-drop)) (export "yield" (func $yield))))))
+    (func (export "run") async (result u32) (canon lift (core func $i "run"))))
+  (instance $callee (instantiate $callee))
+  (instance $caller (instantiate $caller (with "f" (func $callee "f"))))
+  (func (export "run") (alias export $caller "run")))
+
+;; CANCELLED_BEFORE_RETURNED
+(assert_return (invoke "run") (u32.const 4))
+(assert_return (invoke "run") (u32.const 4))

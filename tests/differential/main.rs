@@ -136,10 +136,11 @@ fn ours(script: &Path) -> Verdict {
 fn theirs(script: &Path) -> Verdict {
     let name = script.display().to_string();
     let text = text(script);
+    let config = config(&text);
     let (sender, receiver) = mpsc::channel();
     let run = move || {
         // wasmtime may panic where it finds a bug of its own.
-        let verdict = catch_unwind(AssertUnwindSafe(|| run_on_wasmtime(&name, &text)));
+        let verdict = catch_unwind(AssertUnwindSafe(|| run_on_wasmtime(&config, &name, &text)));
         // Nobody listens any more to one that took too long.
         drop(sender.send(verdict.unwrap_or_else(|_| Err("wasmtime panicked".to_string()))));
     };
@@ -147,9 +148,9 @@ fn theirs(script: &Path) -> Verdict {
     receiver.recv_timeout(LIMIT).unwrap_or_else(|_| Err(format!("wasmtime did not finish in {LIMIT:?}")))
 }
 
-fn run_on_wasmtime(name: &str, text: &str) -> Verdict {
+fn run_on_wasmtime(config: &Config, name: &str, text: &str) -> Verdict {
     let fault = |error: wasmtime::Error| format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
-    let engine = Engine::new(&config(text)).map_err(fault)?;
+    let engine = Engine::new(config).map_err(fault)?;
     let mut context = WastContext::new(&engine, Async::Yes, |_| {});
     context.register_spectest(&SpectestConfig { use_shared_memory: false, suppress_prints: true }).map_err(fault)?;
     context.run_wast(name, text.as_bytes()).map_err(fault)

@@ -509,7 +509,13 @@ impl State {
             caller.is_task(task);
         }
         if async_type {
-            self.wait_to_enter(instance, Entrant::Task(task))?;
+            if let Err(refusal) = self.wait_to_enter(instance, Entrant::Task(task)) {
+                if let Caller::Host(mut caller) = self.tasks.remove(task as usize).caller {
+                    caller.end(Some(refusal.to_string().into()));
+                    caller.exited();
+                }
+                return Err(refusal);
+            }
             self.opened(instance);
         } else {
             // A function of sync type is not held back by the gate, nor by what runs on from earlier calls.

@@ -152,6 +152,21 @@ fn a_call_at_the_gate_is_not_started_by_who_had_its_place_before() {
     super::assert_empty(&zone);
 }
 
+#[test]
+fn a_call_of_the_host_that_finds_no_place_at_the_gate_learns_of_it() {
+    let component = link(LATE, &Linker::new());
+    let zone = super::zone(&component);
+    let now = component.export::<(), ()>("now").expect("it is there");
+    let mut calls: Vec<_> = (0..65_537).map(|_| zone.call(now, ())).collect();
+    match calls.pop().and_then(poll_once) {
+        Some(Err(CallError::Trap(reason))) => assert!(reason.contains("wait to enter"), "{reason}"),
+        _ => panic!("the last call is let in"),
+    }
+    zone.run_now();
+    assert!(calls.into_iter().all(|call| matches!(poll_once(call), Some(Ok(())))));
+    super::assert_empty(&zone);
+}
+
 /// `$callee` gives the code -1, which is no code at all.
 const ODD_CODE: &str = r#"
 (component

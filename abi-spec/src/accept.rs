@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::op::Record;
+use crate::elem::InstanceId;
+use crate::op::{Outcome, Record};
 use crate::sched::{Cx, Replay, exhaustive};
 use crate::world::{Progress, World};
 
@@ -46,12 +47,18 @@ impl fmt::Display for Refusal {
 pub struct Acceptor {
     worlds: Vec<World>,
     seen: usize,
+    host_is_silent: bool,
 }
 
 impl Acceptor {
     /// Before the first record.
     pub fn new(world: World) -> Acceptor {
-        Acceptor { worlds: vec![world], seen: 0 }
+        Acceptor { worlds: vec![world], seen: 0, host_is_silent: false }
+    }
+
+    /// The log doesn't say what the host saw, nor when.
+    pub fn with_silent_host(self) -> Acceptor {
+        Acceptor { host_is_silent: true, ..self }
     }
 
     /// Worlds that explain the log so far.
@@ -80,10 +87,12 @@ impl Acceptor {
         Ok(())
     }
 
-    /// The log ends here, because nobody can run any more.
+    /// The log ends here, because nobody can run any more. The worlds that are left have ended.
     pub fn finish(&mut self) -> Result<(), Refusal> {
         let reached = self.expand()?;
         if reached.iter().any(|(_, next)| next.is_none()) {
+            let ended = reached.into_iter().filter(|(_, next)| next.is_none());
+            self.worlds = ended.map(|(world, _)| world).collect();
             return Ok(());
         }
         Err(self.forbidden(None, reached.into_iter().filter_map(|(_, next)| next).collect()))
@@ -95,7 +104,7 @@ impl Acceptor {
         let mut open = self.worlds.clone();
         let mut reached = Vec::new();
         while let Some(world) = open.pop() {
-            exhaustive(|replay| match step(&world, replay) {
+            exhaustive(|replay| match self.step(&world, replay) {
                 (next, Progress::Idle, _) => reached.push((next, None)),
                 (next, Progress::Ran, Some(record)) => reached.push((next, Some(record))),
                 (next, Progress::Ran, None) => {
@@ -110,6 +119,15 @@ impl Acceptor {
             }
         }
         Ok(reached)
+    }
+
+    fn step(&self, world: &World, replay: &mut Replay) -> (World, Progress, Option<Record>) {
+        let (world, progress, record) = step(world, replay);
+        let silent = |record: &Record| {
+            let trap = matches!(record.outcome, Outcome::Trap(_));
+            self.host_is_silent && record.inst == InstanceId::HOST && !trap
+        };
+        (world, progress, record.filter(|record| !silent(record)))
     }
 
     fn forbidden(&self, seen: Option<Record>, mut allowed: Vec<Record>) -> Refusal {

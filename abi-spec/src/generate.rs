@@ -27,6 +27,20 @@ pub enum Shape {
     Calls,
     /// The same, and threads.
     Threads,
+    /// Three guests that call only those behind them, and a host that only calls the first one: what can be linked as components.
+    Layers,
+    /// The same, and threads.
+    LayerThreads,
+}
+
+impl Shape {
+    fn has_threads(self) -> bool {
+        matches!(self, Shape::Threads | Shape::LayerThreads)
+    }
+
+    fn is_layered(self) -> bool {
+        matches!(self, Shape::Layers | Shape::LayerThreads)
+    }
 }
 
 /// Operations that one body has at most, before those that end it.
@@ -108,6 +122,9 @@ fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
         program.host.push(host);
         return (program, vec![Some(BODY_OPS_MAX + 6), None]);
     }
+    if shape.is_layered() {
+        return layers(shape, rng);
+    }
     // In this order, because bodies only call functions that come later: programs end.
     for inst in [1, 2, 1, 2, 1, 2, 0, 0] {
         let body = Some(script(&mut program));
@@ -130,6 +147,55 @@ fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
     }
     let open = (0..program.scripts.len()).map(|_| Some(3 + rng.below(BODY_OPS_MAX - 3))).collect();
     (program, open)
+}
+
+/// Each instance knows those behind it, and their resources.
+fn layers(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
+    let mut program = Program::new(LAYERS);
+    let mut open = Vec::new();
+    let mut script = |program: &mut Program, ops: Option<usize>| {
+        program.scripts.push(Vec::new());
+        open.push(ops);
+        (program.scripts.len() - 1) as u8
+    };
+    for inst in [1, 1, 2, 2, 3, 3] {
+        let body = Some(script(&mut program, Some(3 + rng.below(BODY_OPS_MAX - 3))));
+        let mut func = func(InstanceId(inst), body, rng);
+        for (ty, _) in func.params.iter_mut().flatten() {
+            if let Ty::Own(rt) | Ty::Borrow(rt) = ty {
+                *rt = behind(func.inst, rng);
+            }
+        }
+        if inst == 1 {
+            (func.params, func.result) = ([None; PARAMS_MAX], None);
+        }
+        program.funcs.push(func);
+    }
+    for inst in 1..=LAYERS {
+        if rng.one_in(3) {
+            program.destructors[inst] = Some(script(&mut program, Some(3 + rng.below(BODY_OPS_MAX - 3))));
+        }
+    }
+    let host = script(&mut program, None);
+    for func in 0..2 {
+        let call = Op::Call { func, mode: Mode::Async, args: [Arg::Imm(0); PARAMS_MAX], sub: func, ret: 2 };
+        program.scripts[usize::from(host)].push(call);
+    }
+    program.host.push(host);
+    if shape.has_threads() {
+        for _ in 0..2 {
+            script(&mut program, Some(3 + rng.below(BODY_OPS_MAX - 3)));
+        }
+    }
+    (program, open)
+}
+
+/// Guests of a layered program.
+const LAYERS: usize = 3;
+
+/// The instance or one that it knows.
+fn behind(inst: InstanceId, rng: &mut Rng) -> InstanceId {
+    InstanceId(inst.0 + rng.below(LAYERS + 1 - inst.index()) as u8)
 }
 
 fn func(inst: InstanceId, body: Option<u8>, rng: &mut Rng) -> Func {
@@ -297,13 +363,14 @@ impl Generator {
         region(self.world.threads[t].script) + self.rng.below(usize::from(REGION)) as Slot
     }
 
-    fn copy_type(&mut self) -> CopyType {
+    fn copy_type(&mut self, inst: InstanceId) -> CopyType {
         let kind = if self.rng.below(3) < 2 { Kind::Stream } else { Kind::Future };
         let elem = match self.rng.below(16) {
             0 | 1 => Elem::Unit,
             2 => Elem::U16,
             3 => Elem::U32,
             4 => Elem::U64,
+            5 if self.shape.is_layered() => Elem::Own(behind(inst, &mut self.rng)),
             5 if self.shape != Shape::Single => Elem::Own(guest(&mut self.rng)),
             6 => Elem::Stream,
             7 => Elem::Future,
@@ -319,13 +386,13 @@ impl Generator {
             10..=15 => Op::SetNew { set: self.slot(t) },
             0..=39 if self.world.threads[t].host_script => self.propose_call(t, inst),
             16..=27 if self.shape != Shape::Single => self.propose_call(t, inst),
-            28..=35 if self.shape == Shape::Threads => self.propose_thread(t),
+            28..=35 if self.shape.has_threads() => self.propose_thread(t),
             36..=43 if self.shape != Shape::Single => self.propose_rest(t, inst),
             44 | 45 => Op::Load { ptr: 4 * self.rng.below(16) as u32 },
-            0..=9 => Op::New { t: self.copy_type(), r: self.slot(t), w: self.slot(t) },
+            0..=9 => Op::New { t: self.copy_type(inst), r: self.slot(t), w: self.slot(t) },
             _ => match self.one_of(&held) {
                 Some((slot, entry)) => self.propose_on(t, *slot, entry),
-                None => Op::New { t: self.copy_type(), r: self.slot(t), w: self.slot(t) },
+                None => Op::New { t: self.copy_type(inst), r: self.slot(t), w: self.slot(t) },
             },
         }
     }
@@ -348,6 +415,7 @@ impl Generator {
         let first = match own {
             _ if thread.host_script => 0,
             Some(own) => own + 1,
+            None if self.shape.is_layered() => 0,
             None => funcs - 2,
         };
         if first >= funcs {
@@ -358,6 +426,13 @@ impl Generator {
             let func = &self.world.program().funcs[func];
             func.body.is_some_and(|body| self.world.instances[func.inst.index()].bodies.contains(&body))
         };
+        let first = match self.shape.is_layered() {
+            true => self.world.program().funcs.iter().position(|func| func.inst > inst).unwrap_or(funcs).max(first),
+            false => first,
+        };
+        if first >= funcs {
+            return Op::Load { ptr: 0 };
+        }
         let fresh: Vec<usize> = (first..funcs).filter(|&func| !called(func)).collect();
         let again = self.rng.one_in(6);
         let func = match fresh.get(self.rng.below(fresh.len())) {
@@ -365,9 +440,11 @@ impl Generator {
             _ if again => first + self.rng.below(funcs - first),
             _ => return Op::Load { ptr: 0 },
         };
-        let params = self.world.program().funcs[func].params;
+        let Func { params, is_async, .. } = self.world.program().funcs[func];
         let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
         let mode = if self.rng.one_in(3) { Mode::Sync } else { Mode::Async };
+        // Validators want it so.
+        let mode = if self.shape.is_layered() && !is_async { Mode::Sync } else { mode };
         Op::Call { func: func as u8, mode, args, sub: self.slot(t), ret: self.slot(t) }
     }
 

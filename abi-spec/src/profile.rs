@@ -42,6 +42,9 @@ impl Quirks {
     /// Those of wasmtime 48.
     pub const WASMTIME_48: Quirks = Quirks(63);
 
+    /// Those of the runtime of this repository.
+    pub const INTERFLOW: Quirks = Quirks(Quirk::CancelForgetsCompletion as u32);
+
     /// With one more.
     pub fn with(self, quirk: Quirk) -> Quirks {
         Quirks(self.0 | quirk as u32)
@@ -86,6 +89,9 @@ impl Profile {
     /// The first revision as wasmtime 48 implements it.
     pub const WASMTIME_48: Profile =
         Profile { quirks: Quirks::WASMTIME_48, when_ready: WhenReady::GoOn, ..Profile::R1 };
+
+    /// The first revision as the runtime of this repository implements it.
+    pub const INTERFLOW: Profile = Profile { quirks: Quirks::INTERFLOW, ..Profile::R1 };
 
     /// The same law without one rule.
     pub const fn without(self, rule: Rule) -> Profile {

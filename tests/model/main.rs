@@ -1,0 +1,127 @@
+//! Random programs do the same on the runtime as on the model of the law.
+//! The generator of `abi-spec` writes programs, `puppet` makes components of them, `run` runs them, and what their bodies saw,
+//! in the order in which they saw it, has to be what some schedule of the model shows. So has the memory at the end.
+//! `PROGRAMS=100000 SEED=7 cargo test -p tests --test model` runs as many of each shape, beginning elsewhere.
+
+mod puppet;
+mod run;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use abi_spec::accept::{Acceptor, Refusal};
+use abi_spec::generate::{Shape, program, scrambled};
+use abi_spec::op::Op;
+use abi_spec::profile::Profile;
+use abi_spec::program::{Lift, Program};
+use abi_spec::shrink::shrink;
+use abi_spec::world::{Code, World};
+
+/// Programs of each kind, if nobody asks for more.
+const PROGRAMS: u64 = 500;
+
+/// What came of a program.
+enum Verdict {
+    /// The model allows the log, which has so many records.
+    Allowed(usize),
+    /// There are too many schedules to tell.
+    Unclear,
+    /// It cannot be a component.
+    Other(&'static str),
+    /// The model forbids it.
+    Forbidden(String),
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Without what puppets cannot do: log in a `post-return`.
+fn prepared(mut program: Program) -> Program {
+    for func in program.funcs.clone() {
+        if let (Lift::Sync, Some(script)) = (func.lift, func.body) {
+            let script = &mut program.scripts[usize::from(script)];
+            if let Some(at) = script.iter().position(|op| matches!(op, Op::Return { .. })) {
+                script.truncate(at + 1);
+            }
+        }
+    }
+    program
+}
+
+fn check(program: &Program) -> Verdict {
+    let shown = match run::run(program) {
+        Ok(shown) => shown,
+        Err(why) => return Verdict::Other(why),
+    };
+    let code = Code { program: program.clone(), extensions: Vec::new() };
+    let mut acceptor = Acceptor::new(World::new(Profile::INTERFLOW, Arc::new(code))).with_silent_host();
+    let accepted = shown.log.iter().try_for_each(|record| acceptor.observe(record)).and_then(|()| acceptor.finish());
+    let log = || {
+        let lines: String = shown.log.iter().map(|record| format!("{record}\n")).collect();
+        format!("{lines}{}", shown.trap.as_deref().unwrap_or("no trap"))
+    };
+    match accepted {
+        Err(Refusal::TooMany) => Verdict::Unclear,
+        Err(refusal) => Verdict::Forbidden(format!("{}\n{refusal}", log())),
+        Ok(()) if shown.memories.is_empty() => Verdict::Allowed(shown.log.len()),
+        Ok(()) => {
+            let same = |world: &World| world.instances[1..].iter().map(|inst| &inst.memory).eq(&shown.memories);
+            match acceptor.worlds().iter().any(same) {
+                true => Verdict::Allowed(shown.log.len()),
+                false => Verdict::Forbidden(format!("{}\nand the memory is another: {:?}", log(), shown.memories)),
+            }
+        }
+    }
+}
+
+/// Runs programs of one kind and fails if one shows what the model forbids.
+fn compare(name: &str, write: impl Fn(u64) -> Program) {
+    let (first, count) = (number("SEED", 1), number("PROGRAMS", PROGRAMS));
+    let begun = Instant::now();
+    let (mut operations, mut unclear, mut others, mut divergences) = (0, 0, 0, 0);
+    for seed in first..first + count {
+        let program = prepared(write(seed));
+        match check(&program) {
+            Verdict::Allowed(records) => operations += records,
+            Verdict::Unclear => unclear += 1,
+            Verdict::Other(_) => others += 1,
+            Verdict::Forbidden(_) => {
+                let program = shrink(program, |program| matches!(check(program), Verdict::Forbidden(_)));
+                let Verdict::Forbidden(why) = check(&program) else { unreachable!("it showed just now") };
+                eprintln!("{name}, seed {seed}:\n{program}{why}\n");
+                divergences += 1;
+                if divergences >= number("DIVERGENCES", 1) {
+                    break;
+                }
+            }
+        }
+    }
+    eprintln!(
+        "{name}: SEED={first}, {count} programs, {operations} operations, {unclear} inconclusive, {others} not components, \
+         {divergences} divergences, {:.1?}",
+        begun.elapsed()
+    );
+    assert_eq!(divergences, 0, "{name}");
+}
+
+#[test]
+fn bodies_with_streams_futures_and_sets_see_what_the_model_allows() {
+    compare("one body", |seed| program(Shape::Single, seed));
+}
+
+#[test]
+fn bodies_that_call_each_other_see_what_the_model_allows() {
+    compare("calls", |seed| program(Shape::Layers, seed));
+}
+
+#[test]
+fn threads_see_what_the_model_allows() {
+    compare("threads", |seed| program(Shape::LayerThreads, seed));
+}
+
+#[test]
+fn programs_that_make_no_sense_see_what_the_model_allows() {
+    compare("scrambled, one body", |seed| scrambled(Shape::Single, seed));
+    compare("scrambled, calls", |seed| scrambled(Shape::Layers, seed));
+}

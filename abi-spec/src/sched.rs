@@ -19,6 +19,8 @@ pub enum Choice<'a> {
     Event,
     /// Whether a thread whose condition holds goes on (0) or blocks first (1). CanonicalABI.md, Threads.
     GoOn,
+    /// Whether a call waits (0) or the exclusive task that it would wait for goes on first (1). No law: `Quirk::ReadyHolderFirst`.
+    Holder,
 }
 
 /// Decides.

@@ -114,6 +114,10 @@ impl World {
     ) -> Trapping<Flow> {
         let caller = self.instance_of(t);
         self.may_leave(caller)?;
+        let blocks = site.mode == Mode::Sync && func.is_async && !self.tasks[self.threads[t].task].func.is_async;
+        if blocks && self.profile.quirks.has(Quirk::EagerSyncCall) && self.siblings(caller).is_empty() {
+            return Err(Rule::CannotBlock);
+        }
         self.enter_from(func.inst, Some(caller))?;
         let (task, thread) = self.task_new(func);
         let subtask = Subtask {
@@ -151,10 +155,25 @@ impl World {
         let inst = self.instance_of(t);
         let others_wait = self.instances[inst.index()].num_waiting_to_enter > 0 && self.holds(Rule::NoOvertaking);
         if waits && (self.has_backpressure(task) || others_wait) {
+            let holder = self.ready_holder(inst).filter(|_| !others_wait);
+            if let Some(holder) = holder.filter(|_| cx.pick(Choice::Holder, 2) == 1) {
+                self.stack.pop();
+                self.threads[t].state = ThreadState::Suspended(Park::Start);
+                self.stack.push(Frame::Enter(t));
+                self.resume(cx, holder, false)?;
+                return Ok(Flow::Away);
+            }
             self.instances[inst.index()].num_waiting_to_enter += 1;
             return self.block(cx, t, Park::Enter, Some(Until::Admitted), true);
         }
         self.admit(cx, t)
+    }
+
+    /// `Quirk::ReadyHolderFirst`: the exclusive thread of the instance, if it is all that a call waits for, and could go on.
+    fn ready_holder(&self, inst: InstanceId) -> Option<ThreadId> {
+        let quirk = self.profile.quirks.has(Quirk::ReadyHolderFirst);
+        let inst = &self.instances[inst.index()];
+        inst.exclusive.filter(|&t| quirk && inst.backpressure == 0 && self.is_ready(t))
     }
 
     /// Whether a task has to wait before it may start.
@@ -309,19 +328,26 @@ impl World {
 
     /// CanonicalABI.md, canon lift: while a synchronous call is unresolved, others of its instance run in its place.
     fn run_sibling(&mut self, cx: &mut Cx<'_>, task: TaskId) -> Trapping<()> {
-        let inst = self.tasks[task].func.inst;
-        let exclusive = self.instances[inst.index()].exclusive.filter(|_| self.holds(Rule::SyncNotExclusive));
-        let any = !self.holds(Rule::SyncOnlySiblings);
-        let candidates: Vec<ThreadId> = self
-            .arrivals
-            .iter()
-            .filter(|&t| any || self.instance_of(t) == inst && self.threads[t].index.is_some())
-            .filter(|&t| Some(t) != exclusive && self.is_ready(t))
-            .collect();
+        let candidates = self.siblings(self.tasks[task].func.inst);
         let Some(&t) = candidates.get(cx.pick(Choice::Sibling(&candidates), candidates.len())) else {
             return Err(Rule::CannotBlock);
         };
         self.resume(cx, t, false)
+    }
+
+    /// Threads that may run while a synchronous call of the instance waits.
+    fn siblings(&self, inst: InstanceId) -> Vec<ThreadId> {
+        let exclusive = self.instances[inst.index()].exclusive.filter(|_| self.holds(Rule::SyncNotExclusive));
+        let any = !self.holds(Rule::SyncOnlySiblings);
+        let quirk = self.profile.quirks.has(Quirk::CallbacksAreNoSiblings);
+        let callback = |t: ThreadId| {
+            matches!(self.threads[t].state, ThreadState::Waiting(Park::CallbackWait(_) | Park::CallbackYield, _))
+        };
+        self.arrivals
+            .iter()
+            .filter(|&t| any || self.instance_of(t) == inst && self.threads[t].index.is_some())
+            .filter(|&t| Some(t) != exclusive && self.is_ready(t) && !(quirk && callback(t)))
+            .collect()
     }
 
     fn lower_returned(&mut self, cx: &mut Cx<'_>, t: ThreadId, w: WaitableId, site: CallSite) -> Trapping<Flow> {

@@ -490,6 +490,9 @@ impl World {
     ) -> Trapping<Flow> {
         let inst = self.instance_of(t);
         self.may_leave(inst)?;
+        if self.profile.quirks.has(Quirk::CancelBeforeSwitch) && self.deliver_pending_cancel(t, cancellable) {
+            return Ok(Flow::Ret(Outcome::Ret(1)));
+        }
         let other = self.thread_at(inst, i)?;
         let suspended = matches!(self.threads[other].state, ThreadState::Suspended(_));
         self.trap_if(Rule::SwitchSuspended, target == Target::Resume && !suspended)?;

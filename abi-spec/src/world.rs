@@ -51,6 +51,8 @@ pub enum Frame {
         /// How it was called.
         site: CallSite,
     },
+    /// A thread that asks again whether it may enter, when what runs above has given way.
+    Enter(ThreadId),
     /// A cancellation: the thread that was told runs above, the canceller is below.
     Cancel {
         /// The callee's and the caller's instance, if the callee's was entered for this.
@@ -232,6 +234,10 @@ impl World {
             None => return self.tick(cx),
             Some(Frame::Thread(t)) => self.thread_step(cx, t)?,
             Some(Frame::Lift { task, subtask, site }) => self.lift_returned(cx, task, subtask, site)?,
+            Some(Frame::Enter(t)) => {
+                self.stack.pop();
+                self.resume(cx, t, false)?;
+            }
             Some(Frame::Cancel { entered, subtask, mode }) => {
                 self.stack.pop();
                 if let Some((inst, caller)) = entered {

@@ -430,9 +430,7 @@ impl State {
             self.hold(task);
             return None;
         }
-        let entry = &mut self.tasks[task as usize];
-        if entry.cancel == Cancel::Pending {
-            entry.cancel = Cancel::Delivered;
+        if self.take_pending_cancel(task) {
             self.remove_waiter(task);
             return Some((EventCode::TaskCancelled, 0, 0));
         }

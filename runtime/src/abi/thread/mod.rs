@@ -17,7 +17,7 @@ pub(crate) use stacks::Stacks;
 use super::record::Record;
 use super::state::{Ready, State};
 use super::table::{EventCode, NONE};
-use super::task::{Cancel, Job};
+use super::task::{Cancel, Job, Task};
 use super::waitable::store_event;
 use super::{Result, host_call, stream, would_block};
 use crate::component::shims::{GO_ON, SUSPEND, record};
@@ -234,7 +234,13 @@ impl State {
     pub(crate) fn deliver_pending_cancel(&mut self, cancellable: bool) -> bool {
         let record = self.current_task();
         let Some(task) = self.task_of(record).filter(|_| cancellable) else { return false };
-        let pending = self.tasks[task as usize].cancel == Cancel::Pending;
+        self.take_pending_cancel(task)
+    }
+
+    /// A pending cancellation is delivered. One that comes to a task which has returned meanwhile is not.
+    pub(crate) fn take_pending_cancel(&mut self, task: u32) -> bool {
+        let Task { cancel, record, .. } = self.tasks[task as usize];
+        let pending = cancel == Cancel::Pending && self.records().field(record, record::RESOLVED) == 0;
         if pending {
             self.tasks[task as usize].cancel = Cancel::Delivered;
         }
@@ -316,8 +322,7 @@ fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Op
         return Ok(None);
     };
     let (wait, task, instance) = (*wait, *task, *instance);
-    if wait.cancellable() && state.tasks[task as usize].cancel == Cancel::Pending {
-        state.tasks[task as usize].cancel = Cancel::Delivered;
+    if wait.cancellable() && state.take_pending_cancel(task) {
         return stop_for_cancel(store, thread, wait).map(Some);
     }
     match wait {

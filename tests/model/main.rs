@@ -105,6 +105,55 @@ fn compare(name: &str, write: impl Fn(u64) -> Program) {
     assert_eq!(divergences, 0, "{name}");
 }
 
+/// Programs that showed faults of the runtime, made small.
+const ONCE: [(&str, &str); 2] = [
+    (
+        "a cancellation that comes late is not delivered to a task that has returned",
+        "instance - -
+        instance - -
+        func 1 async callback 0 - - - -
+        func 2 async stackful 1 - - - -
+        host 2
+        script
+          call 1 async #0 #0 #0 1 2
+          subtask.cancel async 1
+          resolve #0
+        script
+          thread.yield plain
+          resolve #0
+          thread.yield cancellable
+        script
+          call 0 async #0 #0 #0 0 1",
+    ),
+    (
+        "the index of a destructor's thread is free when it has ended",
+        "instance - 1
+        func 1 async stackful 0 - - - -
+        host 3
+        script
+          resource.new 5 1
+          resource.drop 1 1
+          thread.new-indirect 2 2
+          thread.resume-later 2
+          resolve #0
+        script
+        script
+        script
+          call 0 async #0 #0 #0 0 1",
+    ),
+];
+
+#[test]
+fn programs_that_once_differed_see_what_the_model_allows() {
+    for (name, program) in ONCE {
+        match check(&program.parse().expect("a program")) {
+            Verdict::Allowed(_) => {}
+            Verdict::Forbidden(why) => panic!("{name}:\n{why}"),
+            Verdict::Unclear | Verdict::Other(_) => panic!("{name}: no verdict"),
+        }
+    }
+}
+
 #[test]
 fn bodies_with_streams_futures_and_sets_see_what_the_model_allows() {
     compare("one body", |seed| program(Shape::Single, seed));
@@ -124,4 +173,5 @@ fn threads_see_what_the_model_allows() {
 fn programs_that_make_no_sense_see_what_the_model_allows() {
     compare("scrambled, one body", |seed| scrambled(Shape::Single, seed));
     compare("scrambled, calls", |seed| scrambled(Shape::Layers, seed));
+    compare("scrambled, threads", |seed| scrambled(Shape::LayerThreads, seed));
 }

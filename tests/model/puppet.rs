@@ -60,6 +60,7 @@ struct Instance<'a> {
     types: BTreeMap<String, String>,
     builtins: BTreeMap<String, (String, &'static str)>,
     functions: String,
+    /// Threads are named, so they have to have their indices: the runtime gives one to a thread that asks for it.
     threads: bool,
 }
 
@@ -73,7 +74,13 @@ enum Role {
 
 impl<'a> Instance<'a> {
     fn new(program: &'a Program, inst: InstanceId) -> Instance<'a> {
-        let threads = program.scripts.iter().flatten().any(|op| matches!(op, Op::ThreadNew { .. } | Op::ThreadIndex { .. }));
+        let names_threads = |op: &Op| {
+            matches!(
+                op,
+                Op::ThreadNew { .. } | Op::ThreadIndex { .. } | Op::ThreadResumeLater { .. } | Op::ThreadSwitch { .. }
+            )
+        };
+        let threads = program.scripts.iter().flatten().any(names_threads);
         Instance { program, inst, types: BTreeMap::new(), builtins: BTreeMap::new(), functions: String::new(), threads }
     }
 

@@ -4,7 +4,7 @@ CARGO ?= cargo
 GUESTS = tests/guests/target/wasm32-wasip2/release
 TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
 
-.PHONY: help demo test test-heavy conformance differential guests build bench bench-http lint format docs ci
+.PHONY: help demo test test-heavy soak conformance differential guests build bench bench-http lint format docs ci
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: guests ## Runs all tests; the heavy ones are `make test-heavy`
 test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 open requests
 	$(CARGO) build --release -p interflow
 	$(CARGO) test --release -p tests -- --ignored
+
+soak: ## Compares N random programs of each kind with the model: make soak N=100000 SEED=7
+	PROGRAMS=$(or $(N),10000) SEED=$(or $(SEED),1) $(CARGO) test -p tests --test model -- --nocapture
 
 conformance: ## Runs the .wast scripts of a directory: make conformance SUITE=../component-model/test
 	@test -n "$(SUITE)" || { echo "say which: make conformance SUITE=dir, a checkout of a suite or tests/conformance"; exit 2; }

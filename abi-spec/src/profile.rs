@@ -33,7 +33,7 @@ pub enum Quirk {
     /// Before a call waits because a task is exclusive, that task may go on if it is ready: upstream's suite expects that such a
     /// call starts at once.
     ReadyHolderFirst = 64,
-    /// A synchronous call of an async function from a task of a synchronous type traps before the callee starts, unless another
+    /// A synchronous call of an async function from the implicit thread of a task of a synchronous type traps before the callee starts, unless another
     /// thread of the caller's instance is ready: upstream's suite expects the trap even if the callee would not block.
     EagerSyncCall = 128,
     /// No callback is called while a synchronous call of its instance is unresolved: its code runs on no stack of its own, and

@@ -114,8 +114,9 @@ impl World {
     ) -> Trapping<Flow> {
         let caller = self.instance_of(t);
         self.may_leave(caller)?;
+        let implicit = !self.threads[t].explicit;
         let blocks = site.mode == Mode::Sync && func.is_async && !self.tasks[self.threads[t].task].func.is_async;
-        if blocks && self.profile.quirks.has(Quirk::EagerSyncCall) && self.siblings(caller).is_empty() {
+        if blocks && implicit && self.profile.quirks.has(Quirk::EagerSyncCall) && self.siblings(caller).is_empty() {
             return Err(Rule::CannotBlock);
         }
         self.enter_from(func.inst, Some(caller))?;

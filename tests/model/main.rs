@@ -1,7 +1,13 @@
 //! Random programs do the same on the runtime as on the model of the law.
 //! The generator of `abi-spec` writes programs, `puppet` makes components of them, `run` runs them, and what their bodies saw,
-//! in the order in which they saw it, has to be what some schedule of the model shows. So has the memory at the end.
-//! `PROGRAMS=100000 SEED=7 cargo test -p tests --test model` runs as many of each shape, beginning elsewhere.
+//! in the order in which they saw it, has to be what some schedule of the model shows. So has the memory at the end. Where the
+//! runtime differs on purpose is in `Profile::INTERFLOW`; a program that shows something else is made small and printed.
+//! `PROGRAMS=100000 SEED=7 cargo test -p tests --test model` runs as many of each kind, beginning elsewhere.
+//!
+//! Not compared: what the host sees and does (it calls two functions, the second when the first one has come to rest), calls
+//! in circles (components cannot be linked so), what a `post-return` does (it could not tell), and which rule a trap is about.
+//! Elements that are handles only trap, because the generator passes no streams of them between instances. The runtime gives
+//! a thread its index when somebody asks for it, so bodies of programs that name threads ask first.
 
 mod puppet;
 mod run;
@@ -18,7 +24,7 @@ use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
 
 /// Programs of each kind, if nobody asks for more.
-const PROGRAMS: u64 = 500;
+const PROGRAMS: u64 = 350;
 
 /// What came of a program.
 enum Verdict {
@@ -27,7 +33,7 @@ enum Verdict {
     /// There are too many schedules to tell.
     Unclear,
     /// It cannot be a component.
-    Other(&'static str),
+    Other,
     /// The model forbids it.
     Forbidden(String),
 }
@@ -52,7 +58,7 @@ fn prepared(mut program: Program) -> Program {
 fn check(program: &Program) -> Verdict {
     let shown = match run::run(program) {
         Ok(shown) => shown,
-        Err(why) => return Verdict::Other(why),
+        Err(_) => return Verdict::Other,
     };
     let code = Code { program: program.clone(), extensions: Vec::new() };
     let mut acceptor = Acceptor::new(World::new(Profile::INTERFLOW, Arc::new(code))).with_silent_host();
@@ -85,15 +91,12 @@ fn compare(name: &str, write: impl Fn(u64) -> Program) {
         match check(&program) {
             Verdict::Allowed(records) => operations += records,
             Verdict::Unclear => unclear += 1,
-            Verdict::Other(_) => others += 1,
+            Verdict::Other => others += 1,
             Verdict::Forbidden(_) => {
                 let program = shrink(program, |program| matches!(check(program), Verdict::Forbidden(_)));
                 let Verdict::Forbidden(why) = check(&program) else { unreachable!("it showed just now") };
                 eprintln!("{name}, seed {seed}:\n{program}{why}\n");
                 divergences += 1;
-                if divergences >= number("DIVERGENCES", 1) {
-                    break;
-                }
             }
         }
     }
@@ -149,7 +152,7 @@ fn programs_that_once_differed_see_what_the_model_allows() {
         match check(&program.parse().expect("a program")) {
             Verdict::Allowed(_) => {}
             Verdict::Forbidden(why) => panic!("{name}:\n{why}"),
-            Verdict::Unclear | Verdict::Other(_) => panic!("{name}: no verdict"),
+            Verdict::Unclear | Verdict::Other => panic!("{name}: no verdict"),
         }
     }
 }

@@ -29,7 +29,8 @@ pub const DUMP: u32 = 4;
 
 /// Everything as one component. `Err` says what a component cannot have.
 pub fn component(program: &Program) -> Result<String, &'static str> {
-    let mut text = format!("(component\n  (import \"log\" (func $log {LOG}))\n");
+    let mut text = format!("(component\n  (import \"log\" (func $log {LOG}))\n{BASE_MODULE}");
+    let live = live(program);
     let guests: Vec<InstanceId> = (1..program.parents.len()).map(|inst| InstanceId(inst as u8)).collect();
     for &inst in guests.iter().rev() {
         text += &Instance::new(program, inst).component()?;
@@ -37,12 +38,12 @@ pub fn component(program: &Program) -> Result<String, &'static str> {
         for later in guests.iter().filter(|later| later.0 > inst.0) {
             let _ = write!(text, " (with \"r{0}\" (type $i{0} \"r{0}\"))", later.0);
         }
-        for (j, func) in program.funcs.iter().enumerate().filter(|(_, func)| func.inst.0 > inst.0) {
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst.0 > inst.0 && live[*j]) {
             let _ = write!(text, " (with \"f{j}\" (func $i{} \"f{j}\"))", func.inst.0);
         }
         let _ = writeln!(text, "))\n  (export \"dump{0}\" (func $i{0} \"dump\"))", inst.0);
     }
-    for (j, func) in program.funcs.iter().enumerate() {
+    for (j, func) in program.funcs.iter().enumerate().filter(|(j, _)| live[*j]) {
         if func.params == [None; 3] && func.result.is_none() && func.inst != InstanceId::HOST {
             let _ = writeln!(text, "  (export \"f{j}\" (func $i{} \"f{j}\"))", func.inst.0);
         }
@@ -50,12 +51,34 @@ pub fn component(program: &Program) -> Result<String, &'static str> {
     Ok(text + ")\n")
 }
 
+/// What an instance has before its code: its destructor is found in the table, because its type comes before it.
+const BASE_MODULE: &str = r#"  (core module $base
+    (memory (export "memory") 1)
+    (table (export "table") 64 funcref)
+    (type $dtor (func (param i32)))
+    (func (export "dtor") (param i32) (call_indirect (type $dtor) (local.get 0) (i32.const 0))))
+"#;
+
 const LOG: &str = r#"(param "inst" u32) (param "run" u32) (param "at" u32) (param "kind" u32) (param "a" u32) (param "b" u32) (param "c" u32)"#;
+
+fn live(program: &Program) -> Vec<bool> {
+    let mut live = vec![false; program.funcs.len()];
+    for op in program.scripts.iter().flatten() {
+        if let Op::Call { func, .. } = op
+            && let Some(live) = live.get_mut(usize::from(*func))
+        {
+            *live = true;
+        }
+    }
+    live
+}
 
 /// One instance on its way to a component.
 struct Instance<'a> {
     program: &'a Program,
     inst: InstanceId,
+    /// For each function whether anybody calls it.
+    live: Vec<bool>,
     /// Types, and core functions with what makes them and their type.
     types: BTreeMap<String, String>,
     builtins: BTreeMap<String, (String, &'static str)>,
@@ -81,7 +104,16 @@ impl<'a> Instance<'a> {
             )
         };
         let threads = program.scripts.iter().flatten().any(names_threads);
-        Instance { program, inst, types: BTreeMap::new(), builtins: BTreeMap::new(), functions: String::new(), threads }
+        let live = live(program);
+        Instance {
+            program,
+            inst,
+            live,
+            types: BTreeMap::new(),
+            builtins: BTreeMap::new(),
+            functions: String::new(),
+            threads,
+        }
     }
 
     fn component(mut self) -> Result<String, &'static str> {
@@ -92,7 +124,7 @@ impl<'a> Instance<'a> {
             Some(other) if other != role => Err("a script that is run in two ways"),
             _ => Ok(()),
         };
-        for func in program.funcs.iter().filter(|func| own(func)) {
+        for (_, func) in program.funcs.iter().enumerate().filter(|(j, func)| own(func) && self.live[*j]) {
             role(func.body.ok_or("a function without a body")?, Role::Body(func.lift))?;
         }
         if let Some(script) = program.destructors[self.inst.index()] {
@@ -119,15 +151,25 @@ impl<'a> Instance<'a> {
         self.task_return();
         let mut elements = String::new();
         for script in &threads {
-            let _ = writeln!(self.functions, "    (func $t{script} (param $ctx i32) (local $run i32) (local.set $run (call $begin))");
+            let _ = writeln!(
+                self.functions,
+                "    (func $t{script} (param $ctx i32) (local $run i32) (local.set $run (call $begin))"
+            );
             let log = self.log("(local.get $run)", 0, START, ["(i32.const 0)"; 3]);
-            let _ = writeln!(self.functions, "      {log} (drop (call $s{script} (local.get $run) (local.get $ctx) {ZEROS})))");
+            let _ = writeln!(
+                self.functions,
+                "      {log} (drop (call $s{script} (local.get $run) (local.get $ctx) {ZEROS})))"
+            );
             let _ = write!(elements, " (elem (table $table) (i32.const {}) func $t{script})", script + 1);
         }
         if let Some(script) = program.destructors[self.inst.index()] {
-            let _ = writeln!(self.functions, "    (func $dtor (param $rep i32) (local $run i32) (local.set $run (call $begin))");
+            let _ = writeln!(
+                self.functions,
+                "    (func $dtor (param $rep i32) (local $run i32) (local.set $run (call $begin))"
+            );
             let store = store_slot(0, "(local.get $rep)");
-            let log = self.log("(local.get $run)", 0, START + 1, ["(local.get $rep)", "(i32.const 0)", "(i32.const 0)"]);
+            let log =
+                self.log("(local.get $run)", 0, START + 1, ["(local.get $rep)", "(i32.const 0)", "(i32.const 0)"]);
             let _ = writeln!(
                 self.functions,
                 "      {store} {log} (drop (call $s{script} (local.get $run) (i32.or (i32.const 255) (i32.shl (local.get $run) (i32.const 8))) {ZEROS})))"
@@ -143,15 +185,10 @@ impl<'a> Instance<'a> {
         for rt in usize::from(me) + 1..program.parents.len() {
             let _ = writeln!(text, "    (import \"r{rt}\" (type $r{rt} (sub resource)))");
         }
-        for (j, func) in program.funcs.iter().enumerate().filter(|(_, func)| func.inst.0 > me) {
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst.0 > me && self.live[*j]) {
             let _ = writeln!(text, "    (import \"f{j}\" (func $f{j} {}))", func_type(func));
         }
-        text += r#"    (core module $base
-      (memory (export "memory") 1)
-      (table (export "table") 64 funcref)
-      (type $dtor (func (param i32)))
-      (func (export "dtor") (param i32) (call_indirect (type $dtor) (local.get 0) (i32.const 0))))
-    (core instance $base (instantiate $base))
+        text += r#"    (core instance $base (instantiate $base))
     (alias core export $base "memory" (core memory $memory))
     (alias core export $base "table" (core table $table))
     (alias core export $base "dtor" (core func $dtor))
@@ -173,7 +210,8 @@ impl<'a> Instance<'a> {
             let _ = writeln!(imports, "      (import \"\" \"{name}\" (func $\"{name}\" {ty}))");
             let _ = write!(instance, " (export \"{name}\" (func $\"{name}\"))");
         }
-        let bytes: String = (0..MEMORY).map(|i| format!("\\{:02x}", me.wrapping_mul(MEMORY as u8).wrapping_add(i as u8))).collect();
+        let bytes: String =
+            (0..MEMORY).map(|i| format!("\\{:02x}", me.wrapping_mul(MEMORY as u8).wrapping_add(i as u8))).collect();
         let _ = write!(
             text,
             "    (core module $m\n      (import \"base\" \"memory\" (memory 1))\n      (import \"base\" \"table\" (table $table 64 funcref))\n\
@@ -188,13 +226,18 @@ impl<'a> Instance<'a> {
     fn exports(&mut self) -> String {
         let (program, me) = (self.program, self.inst);
         let mut lifts = "    (func (export \"dump\") (canon lift (core func $i \"dump\")))\n".to_owned();
-        self.functions += "    (func (export \"dump\")";
-        for word in 0..MEMORY as u32 / 4 {
-            let value = format!("(i32.load (i32.const {}))", BASE + 4 * word);
-            self.functions += &self.log("(i32.const 0)", word, DUMP, [&value, "(i32.const 0)", "(i32.const 0)"]);
-        }
-        self.functions += ")\n";
-        for (j, func) in program.funcs.iter().enumerate().filter(|(_, func)| func.inst == me) {
+        let (zero, at) = ("(i32.const 0)", BASE);
+        let dump = self.log(zero, 0, DUMP, [&format!("(i32.load offset={at} (local.get $i))"), zero, zero]);
+        let _ = writeln!(
+            self.functions,
+            "    (func (export \"dump\") (local $i i32) (loop $l {dump}\n\
+             \x20     (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 4))) (i32.const {MEMORY})))))\n\
+             \x20   (func $ret (param $run i32) (param $at i32) (param $value i32)\n\
+             \x20     (call $log (i32.const {}) (local.get $run) (local.get $at) (i32.const {RET}) (local.get $value) {zero} {zero}))",
+            me.0
+        );
+        let live = self.live.clone();
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst == me && live[*j]) {
             let Some(script) = func.body else { continue };
             let params: Vec<Slot> = func.params.iter().flatten().map(|(_, slot)| *slot).collect();
             let result = match (func.lift, func.result) {
@@ -209,7 +252,8 @@ impl<'a> Instance<'a> {
             for (i, slot) in params.iter().enumerate() {
                 self.functions += &store_slot(*slot, &format!("(local.get $p{i})"));
             }
-            let value = |i: usize| if i < params.len() { format!("(local.get $p{i})") } else { "(i32.const 0)".to_owned() };
+            let value =
+                |i: usize| if i < params.len() { format!("(local.get $p{i})") } else { "(i32.const 0)".to_owned() };
             let log = self.log("(local.get $run)", 0, START + params.len() as u32, [&value(0), &value(1), &value(2)]);
             let ctx = format!("(i32.or (i32.const {j}) (i32.shl (local.get $run) (i32.const 8)))");
             let call = format!("(call $s{script} (local.get $run) {ctx} {ZEROS})");
@@ -229,7 +273,11 @@ impl<'a> Instance<'a> {
                     format!(" async (callback (core func $i \"cb{j}\"))")
                 }
             };
-            let _ = writeln!(lifts, "    (func (export \"f{j}\") {} (canon lift (core func $i \"f{j}\"){options}))", func_type(func));
+            let _ = writeln!(
+                lifts,
+                "    (func (export \"f{j}\") {} (canon lift (core func $i \"f{j}\"){options}))",
+                func_type(func)
+            );
         }
         lifts
     }
@@ -256,11 +304,16 @@ impl<'a> Instance<'a> {
     fn task_return(&mut self) {
         let (program, me) = (self.program, self.inst);
         let mut text = "    (func $task-return (param $ctx i32) (param $value i32)\n".to_owned();
-        for (j, func) in program.funcs.iter().enumerate().filter(|(_, func)| func.inst == me) {
+        let live = self.live.clone();
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst == me && live[*j]) {
             let call = match func.result {
                 Some(ty) => {
                     let ty = value_type(ty);
-                    let name = self.builtin(&format!("task.return {ty}"), &format!("task.return (result {ty})"), "(param i32)");
+                    let name = self.builtin(
+                        &format!("task.return {ty}"),
+                        &format!("task.return (result {ty})"),
+                        "(param i32)",
+                    );
                     format!("(call {name} (local.get $value))")
                 }
                 None => format!("(call {})", self.builtin("task.return", "task.return", "")),
@@ -276,7 +329,8 @@ impl<'a> Instance<'a> {
     }
 
     fn builtin(&mut self, name: &str, canon: &str, ty: &'static str) -> String {
-        let name: String = name.chars().filter(|c| !"()$".contains(*c)).map(|c| if c == ' ' { '_' } else { c }).collect();
+        let name: String =
+            name.chars().filter(|c| !"()$".contains(*c)).map(|c| if c == ' ' { '_' } else { c }).collect();
         self.builtins.insert(name.clone(), (canon.to_owned(), ty));
         format!("$\"{name}\"")
     }
@@ -331,14 +385,21 @@ impl<'a> Instance<'a> {
                 segment += 1;
                 let code = match *op {
                     Op::YieldCode => "(i32.const 1)".to_owned(),
-                    Op::WaitCode { set } => format!("(i32.or (i32.const 2) (i32.shl {} (i32.const 4)))", load_slot(set)),
+                    Op::WaitCode { set } => {
+                        format!("(i32.or (i32.const 2) (i32.shl {} (i32.const 4)))", load_slot(set))
+                    }
                     _ => "(i32.const 7)".to_owned(),
                 };
                 let _ = write!(
                     text,
                     "(i32.store offset={GOES_ON_AT} (i32.shl (local.get $run) (i32.const 2)) (i32.const {segment})) (return {code})) "
                 );
-                text += &self.log("(local.get $run)", at as u32, EVENT, ["(local.get $e)", "(local.get $p1)", "(local.get $p2)"]);
+                text += &self.log(
+                    "(local.get $run)",
+                    at as u32,
+                    EVENT,
+                    ["(local.get $e)", "(local.get $p1)", "(local.get $p2)"],
+                );
                 text += &told("(i32.eq (local.get $e) (i32.const 6))");
             } else {
                 text += &self.op(at as u32, *op, role)?;
@@ -354,9 +415,7 @@ impl<'a> Instance<'a> {
     fn op(&mut self, at: u32, op: Op, role: Role) -> Result<String, &'static str> {
         let cancel = |cancellable: bool| if cancellable { " cancellable" } else { "" };
         let mode_of = |mode: Mode| if mode == Mode::Async { " async" } else { "" };
-        let ret = |this: &Self, value: &str| {
-            this.log("(local.get $run)", at, RET, [value, "(i32.const 0)", "(i32.const 0)"])
-        };
+        let ret = |_: &Self, value: &str| format!("(call $ret (local.get $run) (i32.const {at}) {value})");
         let done = |this: &Self, call: String| format!("{call} {}", ret(this, "(i32.const 0)"));
         let got = |this: &Self, call: String| format!("(local.set $x {call}) {}", ret(this, "(local.get $x)"));
         const ONE: &str = "(param i32) (result i32)";
@@ -365,7 +424,8 @@ impl<'a> Instance<'a> {
                 let ty = self.copy_type(t)?;
                 let name = format!("{}.new {ty}", kind(t.kind));
                 let new = self.builtin(&name, &name, "(result i64)");
-                let (ri, wi) = ("(i32.wrap_i64 (local.get $y))", "(i32.wrap_i64 (i64.shr_u (local.get $y) (i64.const 32)))");
+                let (ri, wi) =
+                    ("(i32.wrap_i64 (local.get $y))", "(i32.wrap_i64 (i64.shr_u (local.get $y) (i64.const 32)))");
                 let log = self.log("(local.get $run)", at, ENDS, [ri, wi, "(i32.const 0)"]);
                 format!("(local.set $y (call {new})) {} {} {log}", store_slot(r, ri), store_slot(w, wi))
             }
@@ -373,7 +433,11 @@ impl<'a> Instance<'a> {
                 let (ty, name) = (self.copy_type(t)?, if side == Side::Read { "read" } else { "write" });
                 let canon = format!("{}.{name} {ty}{} (memory $memory)", kind(t.kind), mode_of(mode));
                 let key = format!("{}.{name} {ty}{}", kind(t.kind), mode_of(mode));
-                let types = if t.kind == Kind::Future { "(param i32 i32) (result i32)" } else { "(param i32 i32 i32) (result i32)" };
+                let types = if t.kind == Kind::Future {
+                    "(param i32 i32) (result i32)"
+                } else {
+                    "(param i32 i32 i32) (result i32)"
+                };
                 let copy = self.builtin(&key, &canon, types);
                 let n = if t.kind == Kind::Future { String::new() } else { format!("(i32.const {n})") };
                 got(self, format!("(call {copy} {} (i32.const {}) {n})", load_slot(end), BASE + ptr))
@@ -436,14 +500,21 @@ impl<'a> Instance<'a> {
             Op::ContextGet { i } => {
                 let name = format!("context.get {}", i & 1);
                 let get = self.builtin(&name, &format!("context.get i32 {}", i & 1), "(result i32)");
-                let call = if i & 1 == 0 { format!("(i32.and (call {get}) (i32.const 65535))") } else { format!("(call {get})") };
+                let call = if i & 1 == 0 {
+                    format!("(i32.and (call {get}) (i32.const 65535))")
+                } else {
+                    format!("(call {get})")
+                };
                 got(self, call)
             }
             Op::ContextSet { i, value } => {
                 let name = format!("context.set {}", i & 1);
                 let set = self.builtin(&name, &format!("context.set i32 {}", i & 1), "(param i32)");
                 let value = match i & 1 {
-                    0 => format!("(i32.or (i32.shl (local.get $run) (i32.const 16)) (i32.and {} (i32.const 65535)))", arg(value)),
+                    0 => format!(
+                        "(i32.or (i32.shl (local.get $run) (i32.const 16)) (i32.and {} (i32.const 65535)))",
+                        arg(value)
+                    ),
                     _ => arg(value),
                 };
                 done(self, format!("(call {set} {value})"))
@@ -514,13 +585,26 @@ impl<'a> Instance<'a> {
         let canon = format!("waitable-set.{name}{cancellable} (memory $memory)");
         let wait = self.builtin(&format!("waitable-set.{name}{cancellable}"), &canon, "(param i32 i32) (result i32)");
         let place = "(i32.shl (local.get $run) (i32.const 3))";
-        let (p1, p2) = (format!("(i32.load offset={EVENT_AT} {place})"), format!("(i32.load offset={} {place})", EVENT_AT + 4));
+        let (p1, p2) =
+            (format!("(i32.load offset={EVENT_AT} {place})"), format!("(i32.load offset={} {place})", EVENT_AT + 4));
         let log = self.log("(local.get $run)", at, EVENT, ["(local.get $x)", &p1, &p2]);
         let into = format!("(i32.add (i32.const {EVENT_AT}) {place})");
-        format!("(local.set $x (call {wait} {} {into})) {log} {}", load_slot(set), told("(i32.eq (local.get $x) (i32.const 6))"))
+        format!(
+            "(local.set $x (call {wait} {} {into})) {log} {}",
+            load_slot(set),
+            told("(i32.eq (local.get $x) (i32.const 6))")
+        )
     }
 
-    fn call(&mut self, at: u32, func: u8, mode: Mode, args: [Arg; 3], sub: Slot, to: Slot) -> Result<String, &'static str> {
+    fn call(
+        &mut self,
+        at: u32,
+        func: u8,
+        mode: Mode,
+        args: [Arg; 3],
+        sub: Slot,
+        to: Slot,
+    ) -> Result<String, &'static str> {
         let callee = self.program.funcs.get(usize::from(func)).ok_or("a function that is not there")?;
         if callee.inst.0 <= self.inst.0 {
             return Err("a call of somebody who is not imported");
@@ -538,12 +622,18 @@ impl<'a> Instance<'a> {
             (Mode::Async, None) => (" async (memory $memory)", true),
             (Mode::Sync, result) => ("", result.is_some()),
         };
-        let results = ["(result i32)", "(param i32) (result i32)", "(param i32 i32) (result i32)", "(param i32 i32 i32) (result i32)", "(param i32 i32 i32 i32) (result i32)"];
+        let results = [
+            "(result i32)",
+            "(param i32) (result i32)",
+            "(param i32 i32) (result i32)",
+            "(param i32 i32 i32) (result i32)",
+            "(param i32 i32 i32 i32) (result i32)",
+        ];
         let ty = if result { results[flat] } else { types[flat] };
         let name = format!("f{func}{}", if mode == Mode::Async { " async" } else { "" });
         let call = self.builtin(&name, &format!("lower (func $f{func}){options}"), ty);
         let call = format!("(call {call} {values})");
-        let log = self.log("(local.get $run)", at, RET, ["(local.get $x)", "(i32.const 0)", "(i32.const 0)"]);
+        let log = format!("(call $ret (local.get $run) (i32.const {at}) (local.get $x))");
         Ok(match (mode, result) {
             (Mode::Async, _) => {
                 let index = "(i32.shr_u (local.get $x) (i32.const 4))";

@@ -1,10 +1,11 @@
 # Everything that people and CI do, by name. `make help` lists it.
 
 CARGO ?= cargo
+NIGHTLY ?= cargo +nightly
 GUESTS = tests/guests/target/wasm32-wasip2/release
 TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
 
-.PHONY: help demo test test-heavy soak conformance differential guests build bench bench-http lint format docs ci
+.PHONY: help demo test test-heavy soak conformance differential guests build bench bench-http fuzz sanitize lint format docs ci
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,14 +47,36 @@ bench-http: guests build ## Measures HTTP beside native hyper and a wasmtime ser
 	$(CARGO) build --release -p benches --bins --features http
 	target/release/bench-http
 
+# Guests' stacks are not the thread's, so frames on them have no fake ones; what lives as long as the process is no leak.
+ASAN = detect_stack_use_after_return=0:detect_leaks=0
+HOST_TARGET = x86_64-unknown-linux-gnu
+TARGET ?= builtins
+SECONDS ?= 3600
+FUZZ_FLAGS_builtins = -max_len=481
+FUZZ_FLAGS_components = -max_len=16384
+
+fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SECONDS=3600; needs nightly and cargo-fuzz
+	@$(NIGHTLY) fuzz --version >/dev/null || { echo "needs: rustup toolchain install nightly; cargo install cargo-fuzz"; exit 2; }
+	$(NIGHTLY) fuzz build
+	fuzz/target/$(HOST_TARGET)/release/seeds fuzz/corpus $(or $(SUITE),tests/conformance)
+	ASAN_OPTIONS=$(ASAN) $(NIGHTLY) fuzz run $(TARGET) -- \
+	    -max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 $(FUZZ_FLAGS_$(TARGET))
+
+# rustix asks the kernel through the C library, so that the sanitizer forgets what it knew of a stack that is unmapped.
+sanitize: ## Runs the tests of the code that is unsafe, and of what is behind it, under AddressSanitizer; needs nightly
+	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="-Zsanitizer=address --cfg rustix_use_libc" $(NIGHTLY) test -p interflow --lib \
+	    --target $(HOST_TARGET) --target-dir target/sanitize -- abi:: ring:: component:: host::value:: executor::
+
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
+	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 format: ## Formats everything
 	$(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
+	cd fuzz && $(CARGO) fmt
 
 docs: ## Builds the documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p interflow -p interflow-macros -p abi-spec

@@ -39,6 +39,7 @@ pub use host_end::{Destination, Produced, Source};
 pub(crate) use host_end::{LiftItems, ReadEnd};
 pub use state::{Census, Limits, State};
 pub(crate) use stream::End;
+pub use thread::stack_count;
 pub use zone::{Call, CallError, Export, SLICE, WeakZone, Zone};
 
 use crate::component::Compiled;

@@ -13,6 +13,7 @@ mod stacks;
 
 pub(crate) use built_ins::{Switch, ThreadTable, new_indirect, pause};
 pub(crate) use stacks::Stacks;
+pub use stacks::stack_count;
 
 use super::record::Record;
 use super::state::{Ready, State};

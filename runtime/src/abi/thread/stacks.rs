@@ -16,6 +16,11 @@ const STACKS_MAX: u32 = 16_000;
 /// Stacks that there are in the process.
 static STACKS: AtomicU32 = AtomicU32::new(0);
 
+/// Stacks that all zones of the process have, in use or idle.
+pub fn stack_count() -> u32 {
+    STACKS.load(Ordering::Relaxed)
+}
+
 /// The stacks of a zone.
 #[derive(Default)]
 pub(crate) struct Stacks {

@@ -109,7 +109,7 @@ fn compare(name: &str, write: impl Fn(u64) -> Program) {
 }
 
 /// Programs that showed faults of the runtime, made small.
-const ONCE: [(&str, &str); 2] = [
+const ONCE: [(&str, &str); 3] = [
     (
         "a cancellation that comes late is not delivered to a task that has returned",
         "instance - -
@@ -143,6 +143,27 @@ const ONCE: [(&str, &str); 2] = [
         script
         script
           call 0 async #0 #0 #0 0 1",
+    ),
+    (
+        "a call that needs no exclusivity does not wait for it because of others that do",
+        "instance - -
+        instance - -
+        func 1 async callback 0 - - - -
+        func 2 async callback 1 - - - -
+        func 2 async stackful 2 - - - -
+        host 3
+        script
+          call 1 async #0 #0 #0 3 4
+          call 1 async #0 #0 #0 5 6
+          call 2 async #0 #0 #0 7 8
+          resolve #0
+        script
+          stream.new u8 13 14
+          stream.read u8 sync 13 0 1
+        script
+          resolve #0
+        script
+          call 0 async #0 #0 #0 0 2",
     ),
 ];
 

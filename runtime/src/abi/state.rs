@@ -61,6 +61,8 @@ pub(crate) struct Instance {
     pub backpressure: u32,
     /// Who waits to enter (`num_waiting_to_enter`), oldest first.
     pub entering: VecDeque<Entrant>,
+    /// How many of them need no exclusivity.
+    pub entering_shared: u32,
     /// `Ready::Enter` is in the queue.
     pub opening: bool,
     /// Tasks that could go on if nobody else ran in the instance (`Task::held`).
@@ -192,6 +194,7 @@ impl State {
                     handles: Table::new(),
                     backpressure: 0,
                     entering: VecDeque::new(),
+                    entering_shared: 0,
                     opening: false,
                     held: Vec::new(),
                     threads: ThreadTable::default(),

@@ -76,10 +76,24 @@ impl State {
         }
         entering.push_back(entrant);
         self.records().set_gate(instance, record::GATE_WAITERS, true);
+        if !self.needs_exclusivity(entrant) {
+            self.instances[instance as usize].entering_shared += 1;
+            // It waits behind others, but not for what they wait for.
+            if self.records().gate(instance) & record::GATE_BACKPRESSURE == 0 {
+                self.opened(instance);
+            }
+        }
         Ok(())
     }
 
-    /// The gate of an instance may have opened: let the tasks that hold events, and the oldest waiting call, have a look.
+    fn needs_exclusivity(&self, entrant: Entrant) -> bool {
+        match entrant {
+            Entrant::Task(task) => self.tasks[task as usize].exclusive,
+            Entrant::Thread(_) => true,
+        }
+    }
+
+    /// The gate of an instance may have opened: let the tasks that hold events, and the waiting calls, have a look.
     pub(crate) fn opened(&mut self, instance: u32) {
         let entry = &mut self.instances[instance as usize];
         if !entry.entering.is_empty() && !std::mem::replace(&mut entry.opening, true) {
@@ -123,19 +137,22 @@ impl State {
         Ok(())
     }
 
-    /// The oldest call at the gate of `instance`, if it may enter now.
+    /// The oldest call at the gate of `instance` that may enter now.
     pub(super) fn next_entering(&mut self, instance: u32) -> Option<(u32, Start)> {
         self.instances[instance as usize].opening = false;
-        let entrant = *self.instances[instance as usize].entering.front()?;
-        let exclusive = match entrant {
-            Entrant::Task(task) => self.tasks[task as usize].exclusive,
-            Entrant::Thread(_) => true,
-        };
-        let closed = gate_mask(exclusive) & !record::GATE_WAITERS;
-        if self.records().gate(instance) & closed != 0 {
+        let gate = self.records().gate(instance) & !record::GATE_WAITERS;
+        let entry = &self.instances[instance as usize];
+        let position = if gate & gate_mask(true) == 0 {
+            0
+        } else if gate & gate_mask(false) == 0 && entry.entering_shared > 0 {
+            entry.entering.iter().position(|entrant| !self.needs_exclusivity(*entrant))?
+        } else {
             return None;
+        };
+        let entrant = self.instances[instance as usize].entering.remove(position)?;
+        if !self.needs_exclusivity(entrant) {
+            self.instances[instance as usize].entering_shared -= 1;
         }
-        self.instances[instance as usize].entering.pop_front();
         self.settle_gate(instance);
         let task = match entrant {
             Entrant::Task(task) => Some(task),
@@ -155,6 +172,9 @@ impl State {
     }
 
     pub(super) fn leave_gate(&mut self, instance: u32, task: u32) {
+        if !self.tasks[task as usize].exclusive {
+            self.instances[instance as usize].entering_shared -= 1;
+        }
         self.instances[instance as usize].entering.retain(|waiting| *waiting != Entrant::Task(task));
         self.settle_gate(instance);
     }

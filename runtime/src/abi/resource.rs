@@ -19,8 +19,10 @@ pub(crate) struct ErrorContext {
     pub handles: u32,
 }
 
-/// Bytes of an error context's debug message that are kept.
+/// Bytes of an error context's debug message that are kept, and of all those of a zone. The host may shorten messages as it
+/// likes, and guests may have a million of them.
 const MESSAGE_MAX: usize = 4096;
+const MESSAGES_MAX: usize = 16 << 20;
 
 /// Who implements a resource type.
 enum Implementation {
@@ -131,6 +133,11 @@ impl State {
             let end = (0..=MESSAGE_MAX).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
             message.truncate(end);
         }
+        if MESSAGES_MAX < self.message_bytes + message.len() {
+            message.clear();
+        }
+        message.shrink_to_fit();
+        self.message_bytes += message.len();
         let object = self.error_contexts.insert(ErrorContext { message, handles: 1 }) as u32;
         self.handles(instance).add(Slot::new(Kind::ErrorContext, 0, object))
     }
@@ -146,7 +153,7 @@ impl State {
         let context = &mut self.error_contexts[object as usize];
         context.handles -= 1;
         if context.handles == 0 {
-            self.error_contexts.remove(object as usize);
+            self.message_bytes -= self.error_contexts.remove(object as usize).message.len();
         }
         Ok(())
     }

@@ -123,6 +123,8 @@ pub struct State {
     /// Representations of host resources.
     pub(crate) host_resources: Slab<Rc<dyn Any>>,
     pub(crate) error_contexts: Slab<super::resource::ErrorContext>,
+    /// Bytes of their messages.
+    pub(crate) message_bytes: usize,
     pub(crate) ready: VecDeque<Ready>,
     pub(crate) threads: Slab<Thread>,
     pub(crate) stacks: Stacks,
@@ -207,6 +209,7 @@ impl State {
             host_calls: Slab::new(),
             host_resources: Slab::new(),
             error_contexts: Slab::new(),
+            message_bytes: 0,
             ready: VecDeque::new(),
             threads: Slab::new(),
             stacks: Stacks::default(),

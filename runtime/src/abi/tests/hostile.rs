@@ -237,3 +237,47 @@ fn a_stream_of_another_type_is_not_taken() {
         }
     }
 }
+
+/// Makes `n` error contexts of 4096 bytes, and gives the length of the last one's message.
+const ERRORS: &str = r#"
+(component
+  (core module $memory
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192)))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $memory'))
+  (alias core export $memory "realloc" (core func $realloc))
+  (core func $new (canon error-context.new (memory $memory')))
+  (core func $message (canon error-context.debug-message (memory $memory') (realloc $realloc)))
+  (core func $drop (canon error-context.drop))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "new" (func $new (param i32 i32) (result i32)))
+    (import "" "message" (func $message (param i32 i32)))
+    (import "" "drop" (func $drop (param i32)))
+    (func (export "keep") (param $n i32) (result i32) (local $last i32)
+      (loop $more
+        (local.set $last (call $new (i32.const 0) (i32.const 4096)))
+        (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+      (call $message (local.get $last) (i32.const 16384))
+      (i32.load offset=4 (i32.const 16384)))
+    (func (export "drop") (param $n i32)
+      (loop $more
+        (call $drop (local.get $n))
+        (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory')) (export "new" (func $new)) (export "message" (func $message))
+    (export "drop" (func $drop))))))
+  (func (export "keep") (param "n" u32) (result u32) (canon lift (core func $i "keep")))
+  (func (export "drop") (param "n" u32) (canon lift (core func $i "drop"))))
+"#;
+
+#[test]
+fn messages_of_errors_are_forgotten_before_they_fill_the_memory() {
+    let component = link(ERRORS, &Linker::new());
+    let zone = super::zone(&component);
+    assert_eq!(returned::<_, u32>(&component, &zone, "keep", (4096u32,)), 4096);
+    assert_eq!(returned::<_, u32>(&component, &zone, "keep", (1u32,)), 0, "16 MiB are kept");
+    returned::<_, ()>(&component, &zone, "drop", (4097u32,));
+    assert_eq!(returned::<_, u32>(&component, &zone, "keep", (4096u32,)), 4096);
+}

@@ -62,10 +62,14 @@ fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SEC
 	ASAN_OPTIONS=$(ASAN) $(NIGHTLY) fuzz run $(TARGET) -- \
 	    -max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 $(FUZZ_FLAGS_$(TARGET))
 
+# One after the other, and without the test whose destructor traps in a call of the host on a guest's stack: the sanitizer does not
+# follow a trap across that, and takes what the frames have left there for theirs.
+SANITIZE_TESTS = abi:: ring:: component:: host::value:: executor:: --test-threads=1 --skip who_waits_below_a_destructor
+
 # rustix asks the kernel through the C library, so that the sanitizer forgets what it knew of a stack that is unmapped.
 sanitize: ## Runs the tests of the code that is unsafe, and of what is behind it, under AddressSanitizer; needs nightly
 	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="-Zsanitizer=address --cfg rustix_use_libc" $(NIGHTLY) test -p interflow --lib \
-	    --target $(HOST_TARGET) --target-dir target/sanitize -- abi:: ring:: component:: host::value:: executor::
+	    --target $(HOST_TARGET) --target-dir target/sanitize -- $(SANITIZE_TESTS)
 
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check

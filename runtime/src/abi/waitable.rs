@@ -38,6 +38,13 @@ impl WaitableSet {
         self.has_event().then_some((self.instance, self.head))
     }
 
+    /// Somebody else took the event that `waiter` was told of: it waits for the next.
+    pub(crate) fn wait_again(&mut self, waiter: Ready) {
+        if !self.waiters.contains(&waiter) {
+            self.waiters.push_back(waiter);
+        }
+    }
+
     /// Puts a waitable that has got an event behind the others.
     #[inline]
     fn append(&mut self, handles: &mut Table, waitable: u32) {

@@ -524,6 +524,14 @@ pub enum LiftKind {
     Stackful,
 }
 
+impl LiftKind {
+    /// Does a function of async type that is lifted so need the exclusivity of its instance (CanonicalABI.md,
+    /// `Task.needs_exclusive`)?
+    pub fn needs_exclusive(self) -> bool {
+        self != LiftKind::Stackful
+    }
+}
+
 /// An exported function that the host may call.
 #[derive(Serialize, Deserialize, Debug, Clone)]
 pub struct Lift {

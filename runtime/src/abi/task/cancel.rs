@@ -71,10 +71,9 @@ impl State {
     }
 
     /// Asks the shim that has called to drive a stack, and to make `caller` the current task again.
-    pub(super) fn drive(&mut self, fiber: u32, caller: Record) -> bool {
+    pub(super) fn drive(&mut self, fiber: u32, caller: Record) {
         self.records().set(record::DRIVE, fiber);
         self.records().set(record::CALLER, caller.0);
-        true
     }
 }
 
@@ -102,7 +101,7 @@ pub(crate) fn subtask_cancel(
     if in_set && !async_ {
         bail!("waitable cannot be used synchronously while added to a waitable set");
     }
-    if (subtask.state as u8) < SubtaskState::Returned as u8 {
+    if !subtask.state.resolved() {
         subtask.cancellation_requested = true;
         match subtask.callee {
             Callee::Host(call) => {
@@ -129,7 +128,7 @@ pub(crate) fn cancel_done(
 ) -> Result<u32> {
     let state = store.data_mut();
     let object = state.handles(instance).expect(handle, Kind::Subtask, 0)?.object;
-    if (state.subtasks[object as usize].state as u8) >= SubtaskState::Returned as u8 {
+    if state.subtasks[object as usize].state.resolved() {
         return Ok(state.deliver(instance, handle).2);
     }
     // That it has started is no news for who waits for its end.
@@ -169,7 +168,10 @@ fn cancel_task(mut store: StoreContextMut<'_, State>, task: u32, subtask: u32) -
                 state.tasks[task as usize].cancel = Cancel::Delivered;
                 let caller = state.current();
                 let fiber = thread::cancel_thread(store.as_context_mut(), thread)?;
-                Ok(fiber.is_some_and(|fiber| store.data_mut().drive(fiber, caller)))
+                if let Some(fiber) = fiber {
+                    store.data_mut().drive(fiber, caller);
+                }
+                Ok(fiber.is_some())
             }
             None => Ok(false),
         },
@@ -183,7 +185,8 @@ fn run_nested(mut store: StoreContextMut<'_, State>, task: u32) -> Result<bool> 
     if state.compiled.fibers {
         let caller = state.current();
         let fiber = state.hand_over_callback(task, event)?;
-        return Ok(state.drive(fiber, caller));
+        state.drive(fiber, caller);
+        return Ok(true);
     }
     let (code, p1, p2) = event;
     state.activate(task);

@@ -9,7 +9,7 @@ use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
 use crate::abi::thread::{self, Wait};
 use crate::abi::{BLOCKED, Result};
-use crate::component::plan::{LiftKind, Lower};
+use crate::component::plan::Lower;
 use crate::component::shims::{MUST_WAIT, record};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 
@@ -38,11 +38,7 @@ impl State {
         let compiled = self.compiled.clone();
         let adapter = &compiled.plan.adapters[n as usize];
         let (caller, callee) = (adapter.caller, adapter.callee);
-        let exclusive = !matches!(adapter.lift, LiftKind::Stackful);
-        let callback = match adapter.lift {
-            LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
-            _ => None,
-        };
+        let (callback, exclusive) = (self.layout().callback_of(adapter.lift), adapter.lift.needs_exclusive());
         let run = Run::Entering(Start::Adapter(n));
         let task = Task::new(Record::NONE, callee, Caller::Guest { subtask: None }, run);
         let task = self.tasks.insert(Task { params: params.to_vec(), callback, exclusive, ..task }) as u32;
@@ -193,7 +189,7 @@ pub(crate) fn admit(mut store: StoreContextMut<'_, State>, n: u32, params: &[u64
     let state = store.data_mut();
     let adapter = &state.compiled.plan.adapters[n as usize];
     let (callee, async_type) = (adapter.callee, adapter.async_type);
-    let mask = gate_mask(!matches!(adapter.lift, LiftKind::Stackful));
+    let mask = gate_mask(adapter.lift.needs_exclusive());
     let closed = state.records().gate(callee) & mask;
     if !async_type || closed == 0 {
         return Ok(None);

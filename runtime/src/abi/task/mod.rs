@@ -20,7 +20,7 @@ use super::state::{Ready, State};
 use super::table::{EventCode, Kind, Slot};
 use super::thread::Wait;
 use super::waitable::Event;
-use crate::component::plan::{LiftKind, Lower};
+use crate::component::plan::Lower;
 use crate::component::shims::{Layout, MUST_WAIT, PARKED, record};
 use wasmtime::{StoreContextMut, bail};
 use wasmtime_environ::component::TypeTupleIndex;
@@ -34,6 +34,12 @@ pub(crate) enum SubtaskState {
     Returned = 2,
     CancelledBeforeStarted = 3,
     CancelledBeforeReturned = 4,
+}
+
+impl SubtaskState {
+    pub fn resolved(self) -> bool {
+        self as u8 >= SubtaskState::Returned as u8
+    }
 }
 
 /// A handle that is lent: its instance and index.
@@ -202,14 +208,11 @@ impl State {
         let (caller, callee, lower, lift, async_type) =
             (adapter.caller, adapter.callee, adapter.lower, adapter.lift, adapter.async_type);
         let task = self.task_of_or_new(record);
-        let callback = match lift {
-            LiftKind::Callback(index) => Some(self.layout().callback_slot(index)),
-            _ => None,
-        };
+        let callback = self.layout().callback_of(lift);
         let entry = &mut self.tasks[task as usize];
         entry.instance = callee;
         entry.callback = callback;
-        entry.exclusive = !matches!(lift, LiftKind::Stackful);
+        entry.exclusive = lift.needs_exclusive();
         entry.async_type = async_type;
         let flags = self.flags(record) | record::FLAG_DETACHED | record::FLAG_BASE;
         self.records().set_field(record, record::FLAGS, flags);
@@ -374,7 +377,7 @@ impl State {
         let object = self.handles(instance).get(handle).expect("the caller looked it up").object;
         let subtask = &mut self.subtasks[object as usize];
         let state = subtask.state;
-        if state as u8 >= SubtaskState::Returned as u8 {
+        if state.resolved() {
             let lenders = subtask.lenders.take().unwrap_or_default();
             self.give_back(lenders);
         }
@@ -440,10 +443,7 @@ impl State {
             entry.waiting -= 1;
             return Some(self.deliver(instance, waitable));
         }
-        // Somebody else took the event: wait for the next.
-        if !entry.waiters.contains(&Ready::Task(task)) {
-            entry.waiters.push_back(Ready::Task(task));
-        }
+        entry.wait_again(Ready::Task(task));
         None
     }
 
@@ -495,11 +495,7 @@ impl State {
         let entry = &plan.lifts[lift as usize];
         let (instance, kind) = (entry.instance, entry.kind);
         let async_type = plan.types[entry.ty].async_;
-        let callback = match kind {
-            LiftKind::Callback(index) => Some(Layout::of(plan).callback_slot(index)),
-            _ => None,
-        };
-        let exclusive = !matches!(kind, LiftKind::Stackful);
+        let (callback, exclusive) = (Layout::of(plan).callback_of(kind), kind.needs_exclusive());
         let task = Task::new(Record::NONE, instance, Caller::Host(caller), Run::Entering(Start::Lift(lift)));
         let task = Task { callback, exclusive, async_type, ..task };
         let task = self.tasks.insert(task) as u32;

@@ -341,9 +341,7 @@ fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Op
         Wait::Set { set, options, at, .. } => {
             let entry = &mut state.sets[set as usize];
             let Some((instance, waitable)) = entry.first() else {
-                if !entry.waiters.contains(&Ready::Thread(thread)) {
-                    entry.waiters.push_back(Ready::Thread(thread));
-                }
+                entry.wait_again(Ready::Thread(thread));
                 return Ok(None);
             };
             state.stop_waiting(thread, wait);

@@ -61,6 +61,13 @@ impl Layout {
     pub fn callback_slot(&self, index: u32) -> u32 {
         self.adapters * 3 + self.post_returns + index
     }
+    /// The callback of a function that is lifted so, if it has one.
+    pub fn callback_of(&self, kind: LiftKind) -> Option<u32> {
+        match kind {
+            LiftKind::Callback(index) => Some(self.callback_slot(index)),
+            LiftKind::Sync { .. } | LiftKind::Stackful => None,
+        }
+    }
     /// A realloc.
     pub fn realloc_slot(&self, index: u32) -> u32 {
         self.callback_slot(self.callbacks) + index
@@ -186,7 +193,7 @@ pub mod export {
     pub const MEMORY: &str = "rt";
     /// The table.
     pub const TABLE: &str = "functions";
-    /// The flag whether the current task may block.
+    /// The flag whether the current task may block: adapters import it, and have been rewritten not to look at it.
     pub const MAY_BLOCK: &str = "may-block";
     /// The table of functions that threads begin with.
     pub const THREADS: &str = "threads";
@@ -998,7 +1005,7 @@ fn job_signature() -> Signature {
 
 /// Sync and callback lifts of async type run one at a time in their instance.
 fn exclusive(adapter: &Adapter) -> bool {
-    adapter.async_type && adapter.lift != LiftKind::Stackful
+    adapter.async_type && adapter.lift.needs_exclusive()
 }
 
 /// What `task.return` of a call through `adapter` must present, as the record keeps it.

@@ -11,6 +11,8 @@ use wit_parser::{Function, Resolve, Type, TypeDefKind};
 /// One function, in Rust.
 struct HostFunction<'a> {
     wit: &'a Function,
+    /// Is it ready later?
+    is_async: bool,
     name: Ident,
     parameters: Vec<Ident>,
     types: Vec<TokenStream>,
@@ -63,6 +65,7 @@ pub fn host(types: &Types<'_>) -> Result<TokenStream> {
 fn function<'a>(types: &Types<'_>, wit: &'a Function, name: Ident) -> Result<HostFunction<'a>> {
     Ok(HostFunction {
         wit,
+        is_async: wit.kind.is_async() || types.wit.blocking.contains(&(types.interface.id, wit.name.clone())),
         name,
         parameters: wit.params.iter().map(|parameter| names::parameter(&parameter.name)).collect(),
         types: wit.params.iter().map(|parameter| types.rust(&parameter.ty)).collect::<Result<_>>()?,
@@ -92,10 +95,10 @@ fn returns(types: &Types<'_>, wit: &Function) -> Result<Returns> {
 }
 
 fn declaration(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
-    let HostFunction { wit, name, parameters, types: parameter_types, returns } = function;
+    let HostFunction { wit, is_async, name, parameters, types: parameter_types, returns } = function;
     let (root, value) = (types.root(), types.value());
     let docs = names::docs(&wit.docs);
-    let returned = match (wit.kind.is_async(), returns) {
+    let returned = match (is_async, returns) {
         (false, Returns::Value(ty)) => quote!(#root::abi::Result<#ty>),
         (false, Returns::Fallible { ok, err }) => {
             quote!(::core::result::Result<#ok, #value::Failure<#err>>)
@@ -112,7 +115,7 @@ fn declaration(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
 }
 
 fn link(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
-    let HostFunction { wit, name, parameters, types: parameter_types, returns } = function;
+    let HostFunction { wit, is_async, name, parameters, types: parameter_types, returns } = function;
     let (root, value) = (types.root(), types.value());
     let wit_name = &wit.name;
     let call = quote!(H::#name(cx, #(#parameters),*));
@@ -120,7 +123,7 @@ fn link(types: &Types<'_>, function: &HostFunction<'_>) -> TokenStream {
         Returns::Value(ty) => quote!(#ty),
         Returns::Fallible { ok, err } => quote!(::core::result::Result<#ok, #err>),
     };
-    let (method, body) = match (wit.kind.is_async(), returns) {
+    let (method, body) = match (is_async, returns) {
         (true, _) => (quote!(async_func), call),
         (false, Returns::Value(_)) => (quote!(func), call),
         (false, Returns::Fallible { .. }) => (quote!(func), quote!(#value::Failure::split(#call))),

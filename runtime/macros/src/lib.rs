@@ -51,6 +51,8 @@ mod wit;
 /// * `with`: `"namespace:package/interface/resource": path` is the Rust type that implements a resource; each resource
 ///   needs one. `"namespace:package/interface": path` is a module that another `host!` has generated for the whole
 ///   interface. Both keys take a version after the interface, `"wasi:io/error@0.2.12/error"`.
+/// * `blocking`: `"namespace:package/interface/function"` is a function that the WIT does not call `async`, and in which the
+///   host lets its caller wait all the same. It is named as the component binary does: `[method]pollable.block`.
 /// * `features`: WIT features (`@unstable(feature = ..)`) to include.
 /// * `crate`: where `interflow` is; `crate` unless told.
 ///
@@ -67,7 +69,7 @@ mod wit;
 ///   method `[method]fields.get` is `fields_get` with the handle as `self_`, a static function `[static]request.new` is
 ///   `request_new`, a constructor `fields_new`. Should two be the same, the later gets a `_` behind.
 /// * A function whose result is `result<T, E>` returns `Result<T, Failure<E>>`, any other `Result<R>`. An `async`
-///   function returns `HostFuture<Result<T, E>>` or `HostFuture<R>`.
+///   or `blocking` function returns `HostFuture<Result<T, E>>` or `HostFuture<R>`.
 /// * `link::<H>(&mut Linker)`, which registers every function and resource, and `INTERFACE`, the interface's id.
 ///
 /// An interface with types alone has neither trait nor `link`.

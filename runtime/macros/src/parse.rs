@@ -14,6 +14,8 @@ pub struct Options {
     pub selection: Selection,
     /// Where resources and foreign interfaces are implemented.
     pub with: Vec<With>,
+    /// Functions of sync type in which a guest may have to wait.
+    pub blocking: Vec<LitStr>,
     /// Features of unstable WIT items.
     pub features: Vec<LitStr>,
     /// The path of the crate `interflow`.
@@ -42,6 +44,7 @@ impl Parse for Options {
         let mut world = None;
         let mut interfaces = None;
         let mut with = None;
+        let mut blocking = None;
         let mut features = None;
         let mut root = None;
         while !input.is_empty() {
@@ -53,6 +56,7 @@ impl Parse for Options {
                 "world" => once(&option, &mut world, input.parse::<LitStr>()?)?,
                 "interfaces" => once(&option, &mut interfaces, list(input)?)?,
                 "with" => once(&option, &mut with, map(input)?)?,
+                "blocking" => once(&option, &mut blocking, list(input)?)?,
                 "features" => once(&option, &mut features, list(input)?)?,
                 "crate" => once(&option, &mut root, input.call(Path::parse_mod_style)?)?,
                 other => return Err(Error::new(option.span(), unknown(other))),
@@ -73,6 +77,7 @@ impl Parse for Options {
             paths: paths.ok_or_else(|| missing("say where the WIT is: `path: \"../wit\"`"))?,
             selection,
             with: with.unwrap_or_default(),
+            blocking: blocking.unwrap_or_default(),
             features: features.unwrap_or_default(),
             root: root.unwrap_or_else(|| parse_quote!(crate)),
         })
@@ -90,7 +95,7 @@ impl Selection {
 }
 
 fn unknown(option: &str) -> String {
-    format!("no option `{option}`; there are `path`, `world`, `interfaces`, `with`, `features` and `crate`")
+    format!("no option `{option}`; there are `path`, `world`, `interfaces`, `with`, `blocking`, `features` and `crate`")
 }
 
 fn missing(what: &str) -> Error {

@@ -102,6 +102,20 @@ fn linking_uses_the_names_of_the_wit() {
 }
 
 #[test]
+fn a_blocking_function_is_ready_later_though_its_wit_is_not_async() {
+    let rust = rust(&format!(r#"{SHAPES}, blocking: ["test:shapes/shapes/[method]file.read"]"#)).unwrap();
+    has(&rust, "cx_: ::core::primitive::u32) -> crate::host::HostFuture<::core::result::Result<::std::vec::Vec<");
+    assert_eq!(rust.matches("linker.async_func::<(").count(), 1 + 2, "it, and what is async anyway");
+    for (name, message) in [
+        ("test:shapes/shapes", "not a function of sync type"),
+        ("test:shapes/shapes/file", "not a function of sync type"),
+        ("test:shapes/shapes/pipe", "no such interface, resource, or function of sync type"),
+    ] {
+        refuses(&format!(r#"{SHAPES}, blocking: ["{name}"]"#), message);
+    }
+}
+
+#[test]
 fn paths_are_those_of_the_place_of_the_macro() {
     let with = |path: &str| {
         let key = r#"path: "tests/shapes.wit", world: "all", with: { "test:shapes/shapes/file""#;
@@ -170,7 +184,7 @@ fn a_mistake_in_the_options_says_what_is_wrong() {
     let lacking = "resources need a Rust type; add to `with`:\n    \"test:shapes/shapes@1.2.3/file\": path::To,";
     refuses(r#"path: "tests/shapes.wit", world: "all""#, lacking);
     let nothing = r#"path: "tests/shapes.wit", world: "all", with: { "test:shapes/shapes/fiel": crate::File }"#;
-    refuses(nothing, "the WIT has no such interface or resource");
+    refuses(nothing, "the WIT has no such interface, resource, or function of sync type");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Wit {
     pub interfaces: Vec<Interface>,
     /// The Rust type of each resource that `with` names.
     pub resources: HashMap<TypeId, Path>,
+    /// Functions of sync type in which a guest may have to wait.
+    pub blocking: HashSet<(InterfaceId, String)>,
 }
 
 /// One interface of the selection.
@@ -44,6 +46,7 @@ pub enum Place {
 enum Target {
     Interface(InterfaceId),
     Resource(TypeId),
+    Function(InterfaceId, String),
 }
 
 impl Wit {
@@ -62,6 +65,18 @@ impl Wit {
             match target(&resolve, key)? {
                 Target::Interface(id) => drop(elsewhere.insert(id, path.clone())),
                 Target::Resource(id) => drop(resources.insert(id, path.clone())),
+                Target::Function(..) => {
+                    return Err(Error::new(key.span(), "a function: only resources and interfaces can be elsewhere"));
+                }
+            }
+        }
+        let mut blocking = HashSet::new();
+        for key in &options.blocking {
+            match target(&resolve, key)? {
+                Target::Function(interface, name) => drop(blocking.insert((interface, name))),
+                Target::Interface(_) | Target::Resource(_) => {
+                    return Err(Error::new(key.span(), "not a function of sync type"));
+                }
             }
         }
         let mut order = Vec::new();
@@ -81,7 +96,7 @@ impl Wit {
             };
             interfaces.push(Interface { id, name, place });
         }
-        let wit = Wit { resolve, files, interfaces, resources };
+        let wit = Wit { resolve, files, interfaces, resources, blocking };
         wit.resources_are_complete(options)?;
         Ok(wit)
     }
@@ -184,6 +199,7 @@ fn find_interface(resolve: &Resolve, key: &LitStr) -> Result<InterfaceId> {
     match target(resolve, key)? {
         Target::Interface(id) => Ok(id),
         Target::Resource(_) => Err(Error::new(key.span(), "this is a resource; its interface is needed here")),
+        Target::Function(..) => Err(Error::new(key.span(), "this is a function; its interface is needed here")),
     }
 }
 
@@ -203,20 +219,28 @@ fn target(resolve: &Resolve, key: &LitStr) -> Result<Target> {
         let plain = format!("{}:{}/{name}", package.namespace, package.name);
         match wanted.plain.strip_prefix(&plain) {
             Some("") => found.push(Target::Interface(id)),
-            Some(rest) => found.extend(resource(resolve, id, rest).map(Target::Resource)),
+            Some(rest) => {
+                found.extend(resource(resolve, id, rest).map(Target::Resource));
+                found.extend(sync_function(resolve, id, rest).map(|name| Target::Function(id, name)));
+            }
             None => {}
         }
     }
     match (found.pop(), found.is_empty()) {
         (Some(target), true) => Ok(target),
         (Some(_), false) => Err(Error::new(key.span(), "there are several versions of this; say which: `@0.3.2`")),
-        (None, _) => Err(Error::new(key.span(), "the WIT has no such interface or resource")),
+        (None, _) => Err(Error::new(key.span(), "the WIT has no such interface, resource, or function of sync type")),
     }
 }
 
 fn resource(resolve: &Resolve, interface: InterfaceId, slash_name: &str) -> Option<TypeId> {
     let ty = *resolve.interfaces[interface].types.get(slash_name.strip_prefix('/')?)?;
     matches!(resolve.types[ty].kind, TypeDefKind::Resource).then_some(ty)
+}
+
+fn sync_function(resolve: &Resolve, interface: InterfaceId, slash_name: &str) -> Option<String> {
+    let function = resolve.interfaces[interface].functions.get(slash_name.strip_prefix('/')?)?;
+    (!function.kind.is_async()).then(|| function.name.clone())
 }
 
 /// The module name of each package that is generated here.

@@ -50,6 +50,8 @@ impl Lowered<'_> {
 pub(crate) trait HostFunction: Send + Sync + 'static {
     /// Does the function have this type?
     fn check(&self, ty: TypeFuncIndex, types: &TypeChecker<'_>) -> std::result::Result<(), String>;
+    /// May its caller have to wait?
+    fn may_wait(&self) -> bool;
     /// Calls it. `args` are the core arguments; the core result, if there is one, goes to `result`.
     fn call(&self, store: StoreContextMut<'_, State>, call: &Lowered<'_>, args: &[u64], result: &mut u64)
     -> Result<()>;
@@ -123,6 +125,10 @@ where
         check_function::<P, R>(ty, types)
     }
 
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     fn call(
         &self,
         mut store: StoreContextMut<'_, State>,
@@ -144,6 +150,10 @@ where
 {
     fn check(&self, ty: TypeFuncIndex, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         check_function::<P, R>(ty, types)
+    }
+
+    fn may_wait(&self) -> bool {
+        true
     }
 
     fn call(
@@ -178,7 +188,7 @@ where
             }
             Poll::Pending if !call.options.async_ => {
                 let state = store.data_mut();
-                let thread = state.park("a synchronous call of an async function of the host", Wait::Result)?;
+                let thread = state.park("a synchronous call of a function of the host", Wait::Result)?;
                 state.records().set(record::BLOCKED, 1);
                 let entry = &mut state.host_calls[index as usize];
                 entry.waiter = Waiter::Thread { thread, lent };

@@ -94,12 +94,20 @@ impl Plan {
             | Builtin::FutureWrite { instance, options, .. } => is_sync(options).then_some(instance),
             Builtin::LowerImport { lowering, instance } => {
                 let lowering = &self.lowerings[lowering as usize];
-                (is_sync(lowering.options) && self.types[lowering.ty].async_).then_some(instance)
+                (is_sync(lowering.options) && self.may_wait(lowering)).then_some(instance)
             }
             _ => None,
         }
     }
+
+    /// May a call of this import have to wait for its result?
+    pub fn may_wait(&self, lowering: &Lowering) -> bool {
+        self.types[lowering.ty].async_ || self.imports[lowering.import as usize].name.blocks()
+    }
 }
+
+/// Functions that the host lets their callers wait in though they are of sync type: interface and name.
+const BLOCKING_IMPORTS: [(&str, &str); 2] = [("wasi:io/poll", "poll"), ("wasi:io/poll", "[method]pollable.block")];
 
 /// The core signature of a function that a shim forwards.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -556,6 +564,15 @@ pub struct ImportName {
     pub outer: String,
     /// Item names inside.
     pub path: Vec<String>,
+}
+
+impl ImportName {
+    /// Is it a function of sync type that blocks its caller?
+    fn blocks(&self) -> bool {
+        let interface = self.outer.split('@').next().unwrap_or_default();
+        let [name] = &self.path[..] else { return false };
+        BLOCKING_IMPORTS.contains(&(interface, name))
+    }
 }
 
 impl std::fmt::Display for ImportName {

@@ -88,7 +88,7 @@ impl Linker {
         self.insert(interface, name, Arc::new(SyncFunction::<F, P, R>::new(function)));
     }
 
-    /// Provides an async function.
+    /// Provides an async function, or one of sync type that its callers have to wait in (`Plan::may_wait` knows those).
     pub fn async_func<P, R, F>(&mut self, interface: &str, name: &str, function: F)
     where
         P: Lift,
@@ -139,9 +139,11 @@ impl Linker {
             .map(|lowering| {
                 let import = &plan.imports[lowering.import as usize].name;
                 let function = self.find(&self.functions, import)?;
-                function
-                    .check(lowering.ty, &types)
-                    .map_err(|difference| LinkError::Type { import: import.to_string(), difference })?;
+                let fits = match function.may_wait() && !plan.may_wait(lowering) {
+                    true => Err("expected an async function, found one of sync type".to_string()),
+                    false => function.check(lowering.ty, &types),
+                };
+                fits.map_err(|difference| LinkError::Type { import: import.to_string(), difference })?;
                 Ok(function)
             })
             .collect::<std::result::Result<Vec<_>, LinkError>>()?;
@@ -226,7 +228,32 @@ fn show(version: Version) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{compatible, split_version};
+    use super::{Linker, compatible, split_version};
+    use crate::component;
+    use std::sync::Arc;
+
+    #[test]
+    fn only_callers_that_may_have_to_wait_get_a_function_that_lets_them() {
+        let engine = component::engine().expect("the engine starts");
+        let link = |interface: &str, ty: &str| {
+            let text = format!(
+                r#"(component
+                    (import "{interface}" (instance $i (export "poll" (func {ty}))))
+                    (core func $poll (canon lower (func $i "poll")))
+                    (core module $m (import "" "poll" (func)))
+                    (core instance (instantiate $m (with "" (instance (export "poll" (func $poll)))))))"#
+            );
+            let bytes = wat::parse_str(text).expect("the text is well formed");
+            let compiled = component::compile(&engine, &bytes).expect("the component compiles");
+            let mut linker = Linker::new();
+            linker.async_func(interface, "poll", |_, ()| Box::pin(async { Ok(()) }));
+            linker.link(&engine, Arc::new(compiled)).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(link("a:b/c", "async"), Ok(()));
+        assert_eq!(link("wasi:io/poll@0.2.0", ""), Ok(()), "known to block its callers");
+        let refusal = link("a:b/c", "").expect_err("its callers cannot wait");
+        assert!(refusal.contains("expected an async function, found one of sync type"), "{refusal}");
+    }
 
     #[test]
     fn versions_match_as_semantic_versioning_says() {

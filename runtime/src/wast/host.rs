@@ -70,7 +70,7 @@ async fn slowly() {
 /// Everything that scripts may import.
 pub(super) fn linker() -> Linker {
     let mut linker = Linker::new();
-    linker.async_func("", "host-echo-u32", |_, (v,): (u32,)| Box::pin(async move { Ok(v) }));
+    linker.func("", "host-echo-u32", |_, (v,): (u32,)| Ok(v));
     linker.func("", "host-return-two", |_, ()| Ok(2u32));
     linker.func("host", "return-three", |_, ()| Ok(3u32));
     linker.func("", "host#nested#return-four", |_, ()| Ok(4u32));

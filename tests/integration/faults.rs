@@ -369,6 +369,9 @@ fn a_guest_that_blocks_in_the_sync_abi_is_answered_and_holds_up_nobody_else() {
         beside(&server, "/", "hello from a guest that blocks\n", || {
             for _ in 0..5 {
                 server.get("/wait").expect(200, "waited 10 ms without letting go\n");
+                let start = Instant::now();
+                server.get("/sleep").expect(200, "slept 10 ms without letting go\n");
+                assert!(Duration::from_millis(10) <= start.elapsed());
                 server.get("/yield").expect(200, "yielded without letting go\n");
             }
         });

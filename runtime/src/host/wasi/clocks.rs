@@ -41,7 +41,7 @@ fn mark_after(duration: u64) -> u64 {
     now().saturating_add(duration)
 }
 
-fn wait_until(mark: u64) -> HostFuture<()> {
+pub(super) fn wait_until(mark: u64) -> HostFuture<()> {
     let sleep = executor::sleep_until(instant_of(mark));
     Box::pin(async {
         sleep.await;

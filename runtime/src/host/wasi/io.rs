@@ -1,7 +1,7 @@
-//! `wasi:io` 0.2: pollables and streams, as far as they work without suspending a guest.
+//! `wasi:io` 0.2: pollables and streams.
 //!
-//! Input is at its end and output takes whatever comes, so streams never make anyone wait. What remains to wait for is time: a
-//! pollable of a moment that has not come can be asked, but not waited for.
+//! Input is at its end and output takes whatever comes, so streams never make anyone wait. What remains to wait for is time. Who
+//! polls is put aside with its stack, and keeps its instance to itself: it is synchronous code, and expects that.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use wasmtime::bail;
 use super::output::Lines;
 use super::p2::wasi::io::streams::StreamError;
 use super::{Wasi, clocks, p2};
-use crate::abi::{HostCx, Result};
+use crate::abi::{HostCx, HostFuture, Result};
 use crate::host::value::{Borrow, Failure, Own};
 
 /// What `check-write` permits.
@@ -32,11 +32,16 @@ pub enum Pollable {
 }
 
 impl Pollable {
-    fn is_ready(self, now: u64) -> bool {
+    /// When it is ready.
+    fn mark(self) -> u64 {
         match self {
-            Pollable::Ready => true,
-            Pollable::At(mark) => mark <= now,
+            Pollable::Ready => 0,
+            Pollable::At(mark) => mark,
         }
+    }
+
+    fn is_ready(self, now: u64) -> bool {
+        self.mark() <= now
     }
 }
 
@@ -82,29 +87,30 @@ impl p2::wasi::io::poll::Host for Wasi {
         Ok(self_.is_ready(clocks::now()))
     }
 
-    fn pollable_block(_: &mut HostCx<'_>, self_: Borrow<Pollable>) -> Result<()> {
-        poll(&[*self_.0], clocks::now()).map(drop)
+    fn pollable_block(_: &mut HostCx<'_>, self_: Borrow<Pollable>) -> HostFuture<()> {
+        let pollable = *self_.0;
+        Box::pin(async move { poll(&[pollable]).await.map(drop) })
     }
 
-    fn poll(_: &mut HostCx<'_>, in_: Vec<Borrow<Pollable>>) -> Result<Vec<u32>> {
+    fn poll(_: &mut HostCx<'_>, in_: Vec<Borrow<Pollable>>) -> HostFuture<Vec<u32>> {
         let pollables: Vec<Pollable> = in_.iter().map(|pollable| *pollable.0).collect();
-        poll(&pollables, clocks::now())
+        Box::pin(async move { poll(&pollables).await })
     }
 }
 
-/// The positions of those that are ready.
-fn poll(pollables: &[Pollable], now: u64) -> Result<Vec<u32>> {
-    if pollables.is_empty() {
+/// Waits until one of them is ready; gives the positions of those that are.
+async fn poll(pollables: &[Pollable]) -> Result<Vec<u32>> {
+    let Some(first) = pollables.iter().map(|pollable| pollable.mark()).min() else {
         bail!("`wasi:io/poll` of an empty list would block for ever");
+    };
+    if clocks::now() < first {
+        clocks::wait_until(first).await?;
     }
-    let ready: Vec<u32> = (0..).zip(pollables).filter(|(_, pollable)| pollable.is_ready(now)).map(|(i, _)| i).collect();
-    if ready.is_empty() {
-        bail!(
-            "`wasi:io/poll` of WASI 0.2 would have to block, which only functions of WASI 0.3 can: to wait for time, use \
-             `wasi:clocks/monotonic-clock` 0.3"
-        );
-    }
-    Ok(ready)
+    Ok(ready(pollables, clocks::now().max(first)))
+}
+
+fn ready(pollables: &[Pollable], now: u64) -> Vec<u32> {
+    (0..).zip(pollables).filter(|(_, pollable)| pollable.is_ready(now)).map(|(i, _)| i).collect()
 }
 
 /// What stdin has to say.
@@ -252,26 +258,35 @@ impl p2::wasi::io::streams::Host for Wasi {
 
 #[cfg(test)]
 mod tests {
-    use super::{OutputStream, PERMIT_LEN, Pollable, poll, write, write_and_flush};
+    use super::{OutputStream, PERMIT_LEN, Pollable, clocks, poll, ready, write, write_and_flush};
     use crate::host::value::Failure;
     use crate::host::wasi::output::tests::Captured;
     use crate::host::wasi::output::{Lines, Output};
+    use crate::host::wasi::tests::on_both_drivers;
     use std::rc::Rc;
     use std::sync::Arc;
 
     #[test]
-    fn poll_gives_what_is_ready_and_traps_where_it_would_wait() {
+    fn poll_gives_all_that_are_ready() {
         use Pollable::{At, Ready};
-        let check = |pollables: &[Pollable], expected: &[u32]| {
-            assert_eq!(poll(pollables, 100).expect("something is ready"), expected);
-        };
-        check(&[Ready], &[0]);
-        check(&[At(100)], &[0]);
-        check(&[At(101), Ready, At(0)], &[1, 2]);
-        for waits in [&[At(101)][..], &[At(u64::MAX), At(101)], &[]] {
-            let trap = poll(waits, 100).expect_err("nothing is ready").to_string();
-            assert!(trap.contains("`wasi:io/poll`"), "{trap}");
+        for (pollables, expected) in
+            [(&[Ready][..], &[0][..]), (&[At(100)], &[0]), (&[At(101)], &[]), (&[At(101), Ready, At(0)], &[1, 2])]
+        {
+            assert_eq!(ready(pollables, 100), expected);
         }
+    }
+
+    #[test]
+    fn poll_waits_for_the_first_that_becomes_ready() {
+        use Pollable::{At, Ready};
+        on_both_drivers(|| async {
+            let soon = clocks::now() + 5_000_000;
+            assert_eq!(poll(&[At(u64::MAX), At(soon)]).await.expect("it waits"), [1]);
+            assert!(soon <= clocks::now());
+            assert_eq!(poll(&[At(u64::MAX), Ready]).await.expect("no wait"), [1]);
+            let trap = poll(&[]).await.expect_err("nothing to wait for").to_string();
+            assert!(trap.contains("`wasi:io/poll`"), "{trap}");
+        });
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! WASI: the functions that guests import of the system.
 //!
-//! 0.3 is native. 0.2 is here so that components load whose standard library imports it; where it would have to block, it
-//! traps and says so, because synchronous code cannot be suspended. `p3` and `p2` are the generated traits; the files beside
-//! them implement them interface by interface, both versions in one place, on what `ctx` and `output` keep for a zone.
+//! 0.3 is native. 0.2 is here so that components run whose standard library imports it. `p3` and `p2` are the generated traits;
+//! the files beside them implement them interface by interface, both versions in one place, on what `ctx` and `output` keep for a
+//! zone.
 //! Knows nothing of services and requests: who they are is in the name that their output carries.
 
 pub mod cli;

@@ -24,6 +24,10 @@ interflow_macros::host! {
         "wasi:cli/terminal-stdout@0.2.12",
         "wasi:cli/terminal-stderr@0.2.12",
     ],
+    blocking: [
+        "wasi:io/poll@0.2.12/poll",
+        "wasi:io/poll@0.2.12/[method]pollable.block",
+    ],
     with: {
         "wasi:io/error@0.2.12/error": crate::host::wasi::io::IoError,
         "wasi:io/poll@0.2.12/pollable": crate::host::wasi::io::Pollable,

@@ -82,7 +82,7 @@ async fn rest() {
     executor::sleep(Duration::from_millis(5)).await;
 }
 
-fn on_both_drivers<F: Future<Output = ()>>(test: impl Fn() -> F) {
+pub(super) fn on_both_drivers<F: Future<Output = ()>>(test: impl Fn() -> F) {
     for mode in [IoMode::Auto, IoMode::Epoll] {
         let choice = probe(mode).expect("there is a driver");
         Executor::new(&choice).expect("the executor starts").block_on(test());

@@ -562,16 +562,23 @@ pub struct Lift {
 pub struct ImportName {
     /// `wasi:http/types@0.3.2`, or a plain name.
     pub outer: String,
+    /// The interface that it says it `implements`, if its own name is just a label.
+    pub implements: Option<String>,
     /// Item names inside.
     pub path: Vec<String>,
 }
 
 impl ImportName {
+    /// Under which names a host may have it, its own first.
+    pub fn outer_names(&self) -> impl Iterator<Item = &str> {
+        [Some(self.outer.as_str()), self.implements.as_deref()].into_iter().flatten()
+    }
+
     /// Is it a function of sync type that blocks its caller?
     fn blocks(&self) -> bool {
-        let interface = self.outer.split('@').next().unwrap_or_default();
-        let [name] = &self.path[..] else { return false };
-        BLOCKING_IMPORTS.contains(&(interface, name))
+        let [function] = &self.path[..] else { return false };
+        let interface = |name: &str| name.split('@').next().unwrap_or_default().to_string();
+        self.outer_names().any(|name| BLOCKING_IMPORTS.contains(&(&interface(name), function)))
     }
 }
 

@@ -385,7 +385,8 @@ impl<'a> Planner<'a> {
     }
 
     fn import_name(&self, (import, path): &(environ::ImportIndex, Vec<String>)) -> ImportName {
-        ImportName { outer: self.component.import_types[*import].0.clone(), path: path.clone() }
+        let (name, import) = &self.component.import_types[*import];
+        ImportName { outer: name.clone(), implements: import.data.implements.clone(), path: path.clone() }
     }
 
     fn lowerings(&self) -> Vec<Lowering> {

@@ -156,17 +156,16 @@ impl Linker {
     }
 
     fn find<T: Clone>(&self, items: &Versions<T>, import: &ImportName) -> std::result::Result<T, LinkError> {
-        let (interface, item) = match &import.path[..] {
-            [item] => (import.outer.as_str(), item.clone()),
-            _ => ("", import.to_string()),
+        let [item] = &import.path[..] else {
+            let name = import.to_string();
+            return find_in(items, "", &name)
+                .ok_or_else(|| LinkError::Missing { hint: self.hint("", &name), import: name });
         };
-        let (interface, wanted) = split_version(interface);
-        let name = Name { interface: interface.to_string(), item };
-        let known = items.get(&name).map_or(&[][..], Vec::as_slice);
-        if let Some((_, found)) = known.iter().find(|(have, _)| compatible(wanted, *have)) {
-            return Ok(found.clone());
+        if let Some(found) = import.outer_names().find_map(|interface| find_in(items, interface, item)) {
+            return Ok(found);
         }
-        Err(LinkError::Missing { import: import.to_string(), hint: self.hint(interface, &name.item) })
+        let interface = import.outer_names().last().map_or("", |name| split_version(name).0);
+        Err(LinkError::Missing { import: import.to_string(), hint: self.hint(interface, item) })
     }
 
     fn hint(&self, interface: &str, item: &str) -> String {
@@ -191,6 +190,13 @@ impl Linker {
         }
         format!("this host has it in version {of_item}; build the component for a compatible one")
     }
+}
+
+/// `item` of a compatible version of `interface`.
+fn find_in<T: Clone>(items: &Versions<T>, interface: &str, item: &str) -> Option<T> {
+    let (interface, wanted) = split_version(interface);
+    let known = items.get(&Name { interface: interface.to_string(), item: item.to_string() })?;
+    known.iter().find(|(have, _)| compatible(wanted, *have)).map(|(_, found)| found.clone())
 }
 
 fn replace<T>(list: &mut Vec<(Version, T)>, version: Version, item: T) {
@@ -232,27 +238,39 @@ mod tests {
     use crate::component;
     use std::sync::Arc;
 
+    /// Links a component that calls the import `$f`.
+    fn link(import: &str, provide: impl FnOnce(&mut Linker)) -> Result<(), String> {
+        let text = format!(
+            r#"(component
+                (import {import})
+                (core func $f (canon lower (func $i "f")))
+                (core module $m (import "" "f" (func)))
+                (core instance (instantiate $m (with "" (instance (export "f" (func $f)))))))"#
+        );
+        let engine = component::engine().expect("the engine starts");
+        let bytes = wat::parse_str(text).expect("the text is well formed");
+        let compiled = component::compile(&engine, &bytes).expect("the component compiles");
+        let mut linker = Linker::new();
+        provide(&mut linker);
+        linker.link(&engine, Arc::new(compiled)).map(drop).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn only_callers_that_may_have_to_wait_get_a_function_that_lets_them() {
-        let engine = component::engine().expect("the engine starts");
-        let link = |interface: &str, ty: &str| {
-            let text = format!(
-                r#"(component
-                    (import "{interface}" (instance $i (export "poll" (func {ty}))))
-                    (core func $poll (canon lower (func $i "poll")))
-                    (core module $m (import "" "poll" (func)))
-                    (core instance (instantiate $m (with "" (instance (export "poll" (func $poll)))))))"#
-            );
-            let bytes = wat::parse_str(text).expect("the text is well formed");
-            let compiled = component::compile(&engine, &bytes).expect("the component compiles");
-            let mut linker = Linker::new();
-            linker.async_func(interface, "poll", |_, ()| Box::pin(async { Ok(()) }));
-            linker.link(&engine, Arc::new(compiled)).map(drop).map_err(|error| error.to_string())
-        };
-        assert_eq!(link("a:b/c", "async"), Ok(()));
-        assert_eq!(link("wasi:io/poll@0.2.0", ""), Ok(()), "known to block its callers");
-        let refusal = link("a:b/c", "").expect_err("its callers cannot wait");
+        let waits = |linker: &mut Linker| linker.async_func("a:b/c", "f", |_, ()| Box::pin(async { Ok(()) }));
+        assert_eq!(link(r#""a:b/c" (instance $i (export "f" (func async)))"#, waits), Ok(()));
+        let refusal = link(r#""a:b/c" (instance $i (export "f" (func)))"#, waits).expect_err("its callers cannot wait");
         assert!(refusal.contains("expected an async function, found one of sync type"), "{refusal}");
+    }
+
+    #[test]
+    fn an_import_with_a_label_is_found_by_the_interface_that_it_implements() {
+        let import = r#""my-label" (implements "a:b/c@1.0.0") (instance $i (export "f" (func)))"#;
+        let provided = |interface| link(import, |linker| linker.func(interface, "f", |_, ()| Ok(())));
+        assert_eq!(provided("a:b/c@1.2.0"), Ok(()));
+        assert_eq!(provided("my-label"), Ok(()), "a host may know the label");
+        let refusal = provided("a:b/d").expect_err("nobody has it");
+        assert!(refusal.contains("`my-label#f` is not provided: this host has no interface `a:b/c`"), "{refusal}");
     }
 
     #[test]

@@ -268,9 +268,7 @@ impl Types<'_> {
                 #constants
 
                 impl #value::ComponentType for #name {
-                    const SIZE: #usize = #layout.size;
-                    const ALIGN: #usize = #layout.align;
-                    const FLAT: #usize = #layout.flat;
+                    const LAYOUT: #value::Layout = #layout;
 
                     fn check(
                         ty: &#value::InterfaceType,

@@ -17,7 +17,7 @@ use super::{Result, call, resource, task, thread, transcode};
 use crate::component::Compiled;
 use crate::component::plan::{Builtin, CoreType, Signature, Then};
 use crate::component::shims::HostImport;
-use crate::host::value::{Lift, Lower};
+use crate::host::value::{Lift, store_at};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use wasmtime::{AsContextMut, Caller, Engine, FuncType, Linker, StoreContextMut, ValRaw, ValType, bail};
@@ -35,6 +35,12 @@ impl Values<'_> {
     #[inline]
     fn u32(&self, n: usize) -> u32 {
         self.raw(n).get_u32()
+    }
+    /// A pointer of type `ty`, which is as wide as those of the memory that it points into, or narrower: the validator has
+    /// streams and error contexts take an i32 whatever their memory.
+    #[inline]
+    fn pointer(&self, n: usize, ty: CoreType) -> u64 {
+        if ty == CoreType::I64 { self.raw(n).get_u64() } else { u64::from(self.u32(n)) }
     }
     /// The first `n` values, widened to 64 bits.
     fn flat<'b>(&self, n: usize, buffer: &'b mut [u64; FLAT_MAX], types: &[CoreType]) -> &'b [u64] {
@@ -231,6 +237,7 @@ fn bind_builtin(
         let ty = plan.types[ty].ty.as_u32();
         EndType { instance, future: true, write, ty }
     };
+    let width = |options: u32| plan.width(&plan.options[options as usize]);
     match plan.trampolines[n as usize].builtin.clone() {
         Builtin::LowerImport { lowering, .. } => {
             let entry = &plan.lowerings[lowering as usize];
@@ -300,18 +307,25 @@ fn bind_builtin(
         Builtin::WaitableSetNew { instance } => {
             give(binder, name, signature, move |state, _| state.waitable_set_new(instance))
         }
-        Builtin::WaitableSetWait { instance, options } => binder.bind(name, signature, move |store, values| {
-            let code = waitable::waitable_set_wait(store, instance, options, values.u32(0), values.u32(1))?;
-            values.set_u32(0, code);
-            Ok(())
-        }),
-        Builtin::WaitableSetPoll { instance, options } => binder.bind(name, signature, move |mut store, values| {
-            let cancellable = store.data().plan().options[options as usize].cancellable;
-            let event = store.data_mut().waitable_set_poll(instance, values.u32(0), cancellable)?;
-            let code = store_event(store, options, values.u32(1), event)?;
-            values.set_u32(0, code);
-            Ok(())
-        }),
+        Builtin::WaitableSetWait { instance, options } => {
+            let pointer = signature.params[1];
+            binder.bind(name, signature, move |store, values| {
+                let (set, at) = (values.u32(0), values.pointer(1, pointer));
+                let code = waitable::waitable_set_wait(store, instance, options, set, at)?;
+                values.set_u32(0, code);
+                Ok(())
+            })
+        }
+        Builtin::WaitableSetPoll { instance, options } => {
+            let pointer = signature.params[1];
+            binder.bind(name, signature, move |mut store, values| {
+                let cancellable = store.data().plan().options[options as usize].cancellable;
+                let event = store.data_mut().waitable_set_poll(instance, values.u32(0), cancellable)?;
+                let code = store_event(store, options, values.pointer(1, pointer), event)?;
+                values.set_u32(0, code);
+                Ok(())
+            })
+        }
         Builtin::WaitableSetDrop { instance } => {
             take(binder, name, signature, move |state, values| state.waitable_set_drop(instance, values.u32(0)))
         }
@@ -335,19 +349,19 @@ fn bind_builtin(
             new_stream(binder, name, signature, instance, true, ty)
         }
         Builtin::StreamRead { instance, ty, options } => {
-            let element = Element::of_stream(&plan.types, ty);
+            let element = Element::of_stream(&plan.types, ty, width(options));
             copy(binder, name, signature, copy_op(compiled, stream(instance, ty, false), element, options))
         }
         Builtin::StreamWrite { instance, ty, options } => {
-            let element = Element::of_stream(&plan.types, ty);
+            let element = Element::of_stream(&plan.types, ty, width(options));
             copy(binder, name, signature, copy_op(compiled, stream(instance, ty, true), element, options))
         }
         Builtin::FutureRead { instance, ty, options } => {
-            let element = Element::of_future(&plan.types, ty);
+            let element = Element::of_future(&plan.types, ty, width(options));
             copy(binder, name, signature, copy_op(compiled, future(instance, ty, false), element, options))
         }
         Builtin::FutureWrite { instance, ty, options } => {
-            let element = Element::of_future(&plan.types, ty);
+            let element = Element::of_future(&plan.types, ty, width(options));
             copy(binder, name, signature, copy_op(compiled, future(instance, ty, true), element, options))
         }
         Builtin::StreamCancelRead { instance, ty, async_ } => {
@@ -367,14 +381,14 @@ fn bind_builtin(
         Builtin::FutureDropReadable { instance, ty } => drop_end(binder, name, signature, future(instance, ty, false)),
         Builtin::FutureDropWritable { instance, ty } => drop_end(binder, name, signature, future(instance, ty, true)),
         Builtin::ErrorContextNew { instance, options } => {
-            let compiled = compiled.clone();
+            let (compiled, types) = (compiled.clone(), signature.params.clone());
             binder.bind(name, signature, move |mut store, values| {
                 let options = &compiled.plan.options[options as usize];
                 if let Some(memory) = options.memory() {
                     store.refresh_memory(memory.as_u32());
                 }
-                let flat = [u64::from(values.u32(0)), u64::from(values.u32(1))];
-                let mut cx = LiftCx::new(store.data_mut(), &compiled.plan.types, options);
+                let flat = [values.pointer(0, types[0]), values.pointer(1, types[1])];
+                let mut cx = LiftCx::new(store.data_mut(), &compiled.plan, options);
                 let message = String::lift(&mut cx, InterfaceType::String, &mut FlatSource::new(&flat))?;
                 let handle = store.data_mut().error_context_new(instance, message)?;
                 values.set_u32(0, handle);
@@ -382,19 +396,12 @@ fn bind_builtin(
             })
         }
         Builtin::ErrorContextDebugMessage { instance, options } => {
-            let compiled = compiled.clone();
+            let (compiled, pointer) = (compiled.clone(), signature.params[1]);
             binder.bind(name, signature, move |mut store, values| {
                 let message = store.data_mut().error_context_message(instance, values.u32(0))?;
                 let options = &compiled.plan.options[options as usize];
-                let at = values.u32(1);
-                if !at.is_multiple_of(4) {
-                    bail!("pointer {at:#x} is not aligned to 4");
-                }
-                message.store(
-                    &mut LowerCx::new(store.as_context_mut(), &compiled.plan.types, options),
-                    InterfaceType::String,
-                    at as usize,
-                )
+                let mut cx = LowerCx::new(store.as_context_mut(), &compiled.plan, options);
+                store_at(&mut cx, InterfaceType::String, message, values.pointer(1, pointer))
             })
         }
         Builtin::ErrorContextDrop { instance } => {
@@ -496,9 +503,10 @@ fn copy_op(compiled: &Compiled, end: EndType, element: Element, options: u32) ->
 }
 
 fn copy(binder: &mut Binder<'_>, name: &str, signature: &Signature, op: CopyOp) -> Result<()> {
+    let pointer = signature.params[1];
     binder.bind(name, signature, move |store, values| {
         let len = if op.end.future { 1 } else { values.u32(2) };
-        let result = stream::copy(store, &op, values.u32(0), values.u32(1), len)?;
+        let result = stream::copy(store, &op, values.u32(0), values.pointer(1, pointer), len)?;
         values.set_u32(0, result);
         Ok(())
     })

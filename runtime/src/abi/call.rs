@@ -5,18 +5,19 @@
 
 use super::Result;
 use super::state::State;
+use crate::component::width::PointerWidth;
 use wasmtime::{Func, StoreContextMut, ThrownException, ValRaw, bail};
 
 /// An exception is a trap for everybody but the component that throws it (CanonicalABI.md, `call_and_trap_on_throw`).
 pub(super) const UNCAUGHT: &str = "uncaught exception propagated out of component";
 
-fn call<const N: usize>(mut store: StoreContextMut<'_, State>, func: Func, args: [u32; N]) -> Result<u32> {
-    let mut values = args.map(ValRaw::u32);
-    // SAFETY: the callers below pass functions whose core type component validation has fixed to `N` parameters of type i32
-    // and at most one result of type i32, and `values` has room for both (`N` is at least 1).
+/// Gives the first result, if the function has one; else its first argument.
+fn call<const N: usize>(mut store: StoreContextMut<'_, State>, func: Func, mut values: [ValRaw; N]) -> Result<ValRaw> {
+    // SAFETY: the callers below pass functions whose core type component validation has fixed to `N` parameters of the types
+    // in `values` and at most one result, and `values` has room for both (`N` is at least 1).
     let called = unsafe { func.call_unchecked(&mut store, &mut values as *mut [ValRaw]) };
     match called {
-        Ok(()) => Ok(values[0].get_u32()),
+        Ok(()) => Ok(values[0]),
         // It must not go on in whatever called the host.
         Err(error) if error.is::<ThrownException>() => {
             let _ = store.take_pending_exception();
@@ -26,17 +27,28 @@ fn call<const N: usize>(mut store: StoreContextMut<'_, State>, func: Func, args:
     }
 }
 
-/// `realloc: (old_ptr, old_len, align, new_len) -> ptr`
-pub(crate) fn realloc(store: StoreContextMut<'_, State>, func: Func, args: [u32; 4]) -> Result<u32> {
-    call(store, func, args)
+/// `realloc: (old_ptr, old_len, align, new_len) -> ptr`, all as wide as the memory's pointers.
+pub(crate) fn realloc(
+    store: StoreContextMut<'_, State>,
+    func: Func,
+    width: PointerWidth,
+    args: [u64; 4],
+) -> Result<u64> {
+    match width {
+        PointerWidth::Bits32 => {
+            let ptr = call(store, func, args.map(|arg| ValRaw::u32(arg as u32)))?;
+            Ok(u64::from(ptr.get_u32()))
+        }
+        PointerWidth::Bits64 => Ok(call(store, func, args.map(ValRaw::u64))?.get_u64()),
+    }
 }
 
 /// A destructor: `(rep)`.
 pub(crate) fn destructor(store: StoreContextMut<'_, State>, func: Func, rep: u32) -> Result<()> {
-    call(store, func, [rep]).map(drop)
+    call(store, func, [ValRaw::u32(rep)]).map(drop)
 }
 
 /// A callback: `(event, p1, p2) -> code`.
 pub(crate) fn callback(store: StoreContextMut<'_, State>, func: Func, event: [u32; 3]) -> Result<u32> {
-    call(store, func, event)
+    Ok(call(store, func, event.map(ValRaw::u32))?.get_u32())
 }

@@ -1,7 +1,8 @@
 //! Payloads of streams and futures that are more than a number, from one guest's memory to another's.
 //!
 //! `load` by the writer's type and `store` by the reader's (CanonicalABI.md, "Loading" and "Storing") in one walk: no value
-//! is held in between. Both types are of one shape, so one layout serves both; they differ in the tables of their handles.
+//! is held in between. Both types are of one shape; they differ in the tables of their handles, and in layout if only one of
+//! the memories has 64-bit pointers.
 //! Everything that is read may have been made to harm, and realloc may answer anything: each range is checked where it is
 //! used. Knows nothing of what a stream's ends are doing.
 
@@ -14,8 +15,9 @@ use super::memory::GuestMemory;
 use super::state::State;
 use super::stream::Pending;
 use super::table::Kind;
-use super::transcode::{UTF16_TAG, transcode};
+use super::transcode::transcode;
 use crate::component::plan::{Plan, TranscodeOp};
+use crate::component::width::{Place, PointerWidth};
 use std::iter::zip;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::{
@@ -36,8 +38,8 @@ pub(crate) fn elements(mut store: StoreContextMut<'_, State>, from: &Pending, to
     store.refresh_memory(sides.from.memory);
     store.refresh_memory(sides.to.memory);
     let left = (store.data().limits.memory_bytes_max as u64).saturating_mul(2);
-    let mut walk = Walk { store, types: &compiled.plan.types, sides, left };
-    walk.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at() as usize, to: to.at() as usize }, count)
+    let mut walk = Walk { store, plan: &compiled.plan, sides, left };
+    walk.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at(), to: to.at() }, u64::from(count))
 }
 
 /// The same thing at the writer's and at the reader's.
@@ -47,9 +49,20 @@ struct Pair<T> {
     to: T,
 }
 
+impl<T> Pair<T> {
+    fn map<U>(self, f: impl Fn(T) -> U) -> Pair<U> {
+        Pair { from: f(self.from), to: f(self.to) }
+    }
+}
+
 impl Pair<usize> {
-    fn offset(self, by: usize) -> Self {
-        Pair { from: self.from + by, to: self.to + by }
+    fn offset(self, by: Pair<usize>) -> Self {
+        Pair { from: self.from + by.from, to: self.to + by.to }
+    }
+
+    /// `n` times as much.
+    fn times(self, n: usize) -> Self {
+        self.map(|one| n * one)
     }
 }
 
@@ -59,6 +72,7 @@ struct Side<'a> {
     options: &'a CanonicalOptions,
     instance: u32,
     memory: u32,
+    width: PointerWidth,
 }
 
 impl<'a> Side<'a> {
@@ -67,13 +81,14 @@ impl<'a> Side<'a> {
         let Some(memory) = options.memory() else {
             bail!("a stream operation with a payload needs the `memory` option")
         };
-        Ok(Side { options, instance: pending.op.end.instance, memory: memory.as_u32() })
+        let width = plan.width(options);
+        Ok(Side { options, instance: pending.op.end.instance, memory: memory.as_u32(), width })
     }
 }
 
 struct Walk<'a> {
     store: StoreContextMut<'a, State>,
-    types: &'a ComponentTypes,
+    plan: &'a Plan,
     sides: Pair<Side<'a>>,
     /// Bytes that lists and strings may still have. Lists of lists that overlap, and a realloc that always gives the same
     /// answer, would otherwise keep the host busy for as long as they like: each level of a type multiplies the work.
@@ -121,37 +136,43 @@ fn case_payload(types: &ComponentTypes, ty: InterfaceType, case: usize) -> Optio
 
 impl Walk<'_> {
     /// `count` items, each one a record of these fields, side by side.
-    fn items(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>, count: u32) -> Result<()> {
+    fn items(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>, count: u64) -> Result<()> {
         if let [field] = *fields.from
             && let Some(width) = number_width(field)
         {
             return self.bytes(at, count as usize * width);
         }
-        let size = self.record_abi(fields.from).size32 as usize;
+        let size = self.record_place(fields.from).map(|place| place.size);
         for i in 0..count as usize {
-            let at = at.offset(i * size);
+            let at = at.offset(size.times(i));
             let pairs = zip(fields.from, fields.to).map(|(from, to)| Pair { from: *from, to: *to });
             self.fields(pairs, at)?;
         }
         Ok(())
     }
 
-    fn record_abi(&self, fields: &[InterfaceType]) -> CanonicalAbiInfo {
-        CanonicalAbiInfo::record(fields.iter().map(|ty| self.types.canonical_abi(ty)))
+    /// What a record with these fields takes on either side.
+    fn record_place(&self, fields: &[InterfaceType]) -> Pair<Place> {
+        let abi = CanonicalAbiInfo::record(fields.iter().map(|ty| self.plan.types.canonical_abi(ty)));
+        self.sides.map(|side| side.width.place(&abi))
     }
 
     fn fields(&mut self, fields: impl Iterator<Item = Pair<InterfaceType>>, at: Pair<usize>) -> Result<()> {
-        let mut offset = 0;
+        let mut end = Pair { from: 0, to: 0 };
         for ty in fields {
-            let place = self.types.canonical_abi(&ty.from).next_field32(&mut offset);
-            self.value(ty, at.offset(place as usize))?;
+            let abi = self.plan.types.canonical_abi(&ty.from);
+            let start = Pair {
+                from: self.sides.from.width.place(abi).next_field(&mut end.from),
+                to: self.sides.to.width.place(abi).next_field(&mut end.to),
+            };
+            self.value(ty, at.offset(start))?;
         }
         Ok(())
     }
 
     fn value(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
         use InterfaceType::*;
-        let types = self.types;
+        let types = &self.plan.types;
         if let Some(width) = number_width(ty.from) {
             return self.bytes(at, width);
         }
@@ -178,7 +199,7 @@ impl Walk<'_> {
             }
             (FixedLengthList(from), FixedLengthList(to)) => {
                 let (from, to) = (&types[from], &types[to]);
-                self.items(Pair { from: &[from.element], to: &[to.element] }, at, from.size)
+                self.items(Pair { from: &[from.element], to: &[to.element] }, at, u64::from(from.size))
             }
             (Own(_), Own(_)) | (Stream(_), Stream(_)) | (Future(_), Future(_)) | (ErrorContext(_), ErrorContext(_)) => {
                 self.handle(ty, at)
@@ -190,12 +211,12 @@ impl Walk<'_> {
 
     fn bool(&mut self, at: Pair<usize>) -> Result<()> {
         let value = self.load(at.from, 1)?;
-        self.store(at.to, 1, u32::from(value != 0))
+        self.store(at.to, 1, u64::from(value != 0))
     }
 
     fn char(&mut self, at: Pair<usize>) -> Result<()> {
         let value = self.load(at.from, 4)?;
-        if char::from_u32(value).is_none() {
+        if char::from_u32(value as u32).is_none() {
             bail!("invalid `char` bit pattern: {value:#x}");
         }
         self.store(at.to, 4, value)
@@ -204,7 +225,7 @@ impl Walk<'_> {
     /// Bits that stand for no flag are not part of the value.
     fn flags(&mut self, at: Pair<usize>, count: usize) -> Result<()> {
         for byte in 0..CanonicalAbiInfo::flags(count).size32 as usize {
-            let at = at.offset(byte);
+            let at = at.map(|at| at + byte);
             let used = count.saturating_sub(8 * byte).min(8);
             let value = self.load(at.from, 1)?;
             self.store(at.to, 1, value & ((1 << used) - 1))?;
@@ -213,33 +234,36 @@ impl Walk<'_> {
     }
 
     fn variant(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
-        let (info, count) = cases(self.types, ty.from).expect("the caller knows that it has cases");
+        let (info, count) = cases(&self.plan.types, ty.from).expect("the caller knows that it has cases");
         let width = info.size.byte_size() as usize;
         let case = self.load(at.from, width)?;
         if count <= case as usize {
             bail!("invalid variant discriminant: {case}, there are {count} cases");
         }
         self.store(at.to, width, case)?;
-        let payload = |ty| case_payload(self.types, ty, case as usize);
+        let payload = |ty| case_payload(&self.plan.types, ty, case as usize);
         match (payload(ty.from), payload(ty.to)) {
-            (Some(from), Some(to)) => self.value(Pair { from, to }, at.offset(info.payload_offset32 as usize)),
+            (Some(from), Some(to)) => {
+                let start = self.sides.map(|side| side.width.payload_offset(info));
+                self.value(Pair { from, to }, at.offset(start))
+            }
             _ => Ok(()),
         }
     }
 
     /// `load_list`, `store_list`; a map is a list of keys with values.
     fn list(&mut self, fields: Pair<&[InterfaceType]>, at: Pair<usize>) -> Result<()> {
-        let abi = self.record_abi(fields.from);
+        let place = self.record_place(fields.from);
         let (ptr, len) = self.load_pair(at.from)?;
-        let byte_len = u64::from(len) * u64::from(abi.size32);
-        self.spend("list", byte_len)?;
-        if !ptr.is_multiple_of(abi.align32) {
+        self.spend("list", len, place.from.size)?;
+        if !ptr.is_multiple_of(place.from.align as u64) {
             bail!("unaligned pointer: list at {ptr:#x}");
         }
-        if !self.is_in_bounds(ptr, byte_len) {
+        if !self.is_in_bounds(ptr, len, place.from.size) {
             bail!("list content out-of-bounds");
         }
-        let to = self.realloc(0, 0, abi.align32, byte_len as u32)?;
+        // What was spent is at most 28 bits, and a value takes at most twice as much where pointers are wider.
+        let to = self.realloc(0, 0, place.to.align, len as usize * place.to.size)?;
         self.items(fields, Pair { from: ptr as usize, to: to as usize }, len)?;
         self.store_pair(at.to, (to, len))
     }
@@ -247,8 +271,8 @@ impl Walk<'_> {
     /// Moves or shares a handle (`lift_own`, `lift_async_value`, `lift_error_context`, and what lowers them).
     fn handle(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
         use InterfaceType::*;
-        let handle = self.load(at.from, 4)?;
-        let (types, state) = (self.types, self.store.data_mut());
+        let handle = self.load(at.from, 4)? as u32;
+        let (types, state) = (&self.plan.types, self.store.data_mut());
         let (from, to) = (self.sides.from.instance, self.sides.to.instance);
         let handle = match (ty.from, ty.to) {
             (Own(from_ty), Own(to_ty)) => {
@@ -267,56 +291,55 @@ impl Walk<'_> {
             (ErrorContext(_), ErrorContext(_)) => state.error_context_transfer(from, handle, to)?,
             (from, to) => unreachable!("not two handles: {from:?} and {to:?}"),
         };
-        self.store(at.to, 4, handle)
+        self.store(at.to, 4, u64::from(handle))
     }
 }
 
 /// A string at the writer's.
 #[derive(Clone, Copy)]
 struct Text {
-    ptr: u32,
-    units: u32,
+    ptr: u64,
+    units: u64,
     encoding: FixedEncoding,
 }
 
 impl Text {
     /// A pointer and the length that comes with it, which carries a tag if the encoding has one.
-    fn new(encoding: StringEncoding, ptr: u32, tagged_units: u32) -> Self {
-        let (encoding, units) = match encoding {
+    fn new(side: Side<'_>, (ptr, tagged_units): (u64, u64)) -> Self {
+        let tag = side.width.utf16_tag();
+        let (encoding, units) = match side.options.string_encoding {
             StringEncoding::Utf8 => (FixedEncoding::Utf8, tagged_units),
             StringEncoding::Utf16 => (FixedEncoding::Utf16, tagged_units),
-            StringEncoding::CompactUtf16 if tagged_units & UTF16_TAG == 0 => (FixedEncoding::Latin1, tagged_units),
-            StringEncoding::CompactUtf16 => (FixedEncoding::Utf16, tagged_units ^ UTF16_TAG),
+            StringEncoding::CompactUtf16 if tagged_units & tag == 0 => (FixedEncoding::Latin1, tagged_units),
+            StringEncoding::CompactUtf16 => (FixedEncoding::Utf16, tagged_units ^ tag),
         };
         Text { ptr, units, encoding }
     }
 
-    fn width(&self) -> u32 {
-        u32::from(self.encoding.width())
+    fn width(&self) -> usize {
+        usize::from(self.encoding.width())
     }
 
     /// What is left after the first `units`.
-    fn after(self, units: u32) -> Self {
-        Text { ptr: self.ptr + units * self.width(), units: self.units - units, ..self }
+    fn after(self, units: u64) -> Self {
+        Text { ptr: self.ptr + units * self.width() as u64, units: self.units - units, ..self }
     }
 }
 
 /// A string at the reader's: pointer and tagged code units.
-type Stored = (u32, u32);
+type Stored = (u64, u64);
 
 /// The guest sees each realloc, so the calls are those of the specification, also where one would do with fewer.
 impl Walk<'_> {
     /// `load_string`, `store_string`
     fn string(&mut self, at: Pair<usize>) -> Result<()> {
         let encoding = self.sides.from.options.string_encoding;
-        let (ptr, tagged_units) = self.load_pair(at.from)?;
-        let src = Text::new(encoding, ptr, tagged_units);
-        let byte_len = u64::from(src.units) * u64::from(src.width());
-        self.spend("string", byte_len)?;
-        if !ptr.is_multiple_of(u32::from(src.encoding.align())) {
-            bail!("unaligned pointer: string at {ptr:#x}");
+        let src = Text::new(self.sides.from, self.load_pair(at.from)?);
+        self.spend("string", src.units, src.width())?;
+        if !src.ptr.is_multiple_of(u64::from(src.encoding.align())) {
+            bail!("unaligned pointer: string at {:#x}", src.ptr);
         }
-        if !self.is_in_bounds(ptr, byte_len) {
+        if !self.is_in_bounds(src.ptr, src.units, src.width()) {
             bail!("string content out-of-bounds");
         }
         let stored = self.store_string(src, encoding)?;
@@ -347,21 +370,21 @@ impl Walk<'_> {
         }
     }
 
-    fn store_string_copy(&mut self, op: TranscodeOp, src: Text, dst_width: u32, dst_align: u32) -> Result<Stored> {
-        let ptr = self.realloc(0, 0, dst_align, dst_width * src.units)?;
+    fn store_string_copy(&mut self, op: TranscodeOp, src: Text, dst_width: usize, dst_align: usize) -> Result<Stored> {
+        let ptr = self.realloc(0, 0, dst_align, dst_width * src.units as usize)?;
         self.pass(op, &[src.ptr, src.units, ptr])?;
         Ok((ptr, src.units))
     }
 
     /// A byte for each code unit will do for ASCII; else `worst` bytes for each, and what is left over goes back.
-    fn store_string_to_utf8(&mut self, op: TranscodeOp, src: Text, worst: u32) -> Result<Stored> {
-        let ptr = self.realloc(0, 0, 1, src.units)?;
+    fn store_string_to_utf8(&mut self, op: TranscodeOp, src: Text, worst: u64) -> Result<Stored> {
+        let ptr = self.realloc(0, 0, 1, src.units as usize)?;
         let [read, ascii] = self.pass(op, &[src.ptr, src.units, ptr, src.units, 1])?;
         if read == src.units {
             return Ok((ptr, ascii));
         }
         let room = worst * src.units;
-        let ptr = self.realloc(ptr, src.units, 1, room)?;
+        let ptr = self.realloc(ptr, src.units as usize, 1, room as usize)?;
         let rest = src.after(read);
         let [_, written] = self.pass(op, &[rest.ptr, rest.units, ptr + ascii, room - ascii, 0])?;
         let len = ascii + written;
@@ -370,46 +393,44 @@ impl Walk<'_> {
 
     fn store_utf8_to_utf16(&mut self, src: Text) -> Result<Stored> {
         let room = 2 * src.units;
-        let ptr = self.realloc(0, 0, 2, room)?;
+        let ptr = self.realloc(0, 0, 2, room as usize)?;
         let [units, _] = self.pass(TranscodeOp::Utf8ToUtf16, &[src.ptr, src.units, ptr])?;
         Ok((self.shrink(ptr, room, 2, 2 * units)?, units))
     }
 
     /// Latin-1 until a character is not in it; then the bytes so far become UTF-16, and the rest follows.
     fn store_string_to_latin1_or_utf16(&mut self, [latin1, utf16]: [TranscodeOp; 2], src: Text) -> Result<Stored> {
-        let ptr = self.realloc(0, 0, 2, src.units)?;
+        let ptr = self.realloc(0, 0, 2, src.units as usize)?;
         let [read, written] = self.pass(latin1, &[src.ptr, src.units, ptr])?;
         if read == src.units {
             return Ok((self.shrink(ptr, src.units, 2, written)?, written));
         }
         let room = 2 * src.units;
-        let ptr = self.realloc(ptr, src.units, 2, room)?;
+        let ptr = self.realloc(ptr, src.units as usize, 2, room as usize)?;
         let rest = src.after(read);
         let [units, _] = self.pass(utf16, &[rest.ptr, rest.units, ptr, src.units, written])?;
-        Ok((self.shrink(ptr, room, 2, 2 * units)?, units | UTF16_TAG))
+        Ok((self.shrink(ptr, room, 2, 2 * units)?, units | self.sides.to.width.utf16_tag()))
     }
 
     fn store_probably_utf16_to_latin1_or_utf16(&mut self, src: Text) -> Result<Stored> {
-        let room = 2 * src.units;
+        let room = 2 * src.units as usize;
         let ptr = self.realloc(0, 0, 2, room)?;
         let [tagged_units, _] = self.pass(TranscodeOp::Utf16ToCompactProbablyUtf16, &[src.ptr, src.units, ptr])?;
-        if tagged_units & UTF16_TAG != 0 {
+        if tagged_units & self.sides.to.width.utf16_tag() != 0 {
             return Ok((ptr, tagged_units));
         }
-        Ok((self.realloc(ptr, room, 1, src.units)?, src.units))
+        Ok((self.realloc(ptr, room, 1, src.units as usize)?, src.units))
     }
 
-    fn shrink(&mut self, ptr: u32, room: u32, align: u32, len: u32) -> Result<u32> {
-        if len == room { Ok(ptr) } else { self.realloc(ptr, room, align, len) }
+    fn shrink(&mut self, ptr: u64, room: u64, align: usize, len: u64) -> Result<u64> {
+        if len == room { Ok(ptr) } else { self.realloc(ptr, room as usize, align, len as usize) }
     }
 
-    fn pass(&mut self, op: TranscodeOp, args: &[u32]) -> Result<[u32; 2]> {
-        let mut wide = [0; 5];
-        zip(&mut wide, args).for_each(|(wide, arg)| *wide = u64::from(*arg));
+    fn pass(&mut self, op: TranscodeOp, args: &[u64]) -> Result<[u64; 2]> {
         let mut results = [0; 2];
         let (from, to) = (self.sides.from.memory, self.sides.to.memory);
-        transcode(self.store.data_mut(), op, from, to, &wide, &mut results)?;
-        Ok(results.map(|result| result as u32))
+        transcode(self.store.data_mut(), op, from, to, args, &mut results)?;
+        Ok(results)
     }
 }
 
@@ -429,42 +450,50 @@ impl Walk<'_> {
         }
     }
 
-    /// An unsigned number of `width` bytes, 4 at most.
-    fn load(&self, at: usize, width: usize) -> Result<u32> {
-        let Some(bytes) = self.store.data().memory(self.sides.from.memory).get(at..at + width) else {
-            return out_of_bounds();
-        };
-        let mut value = [0; 4];
+    /// An unsigned number of `width` bytes, 8 at most.
+    fn load(&self, at: usize, width: usize) -> Result<u64> {
+        let bytes = at.checked_add(width).and_then(|end| self.memory(self.sides.from).get(at..end));
+        let Some(bytes) = bytes else { return out_of_bounds() };
+        let mut value = [0; 8];
         value[..width].copy_from_slice(bytes);
-        Ok(u32::from_le_bytes(value))
+        Ok(u64::from_le_bytes(value))
     }
 
-    fn store(&mut self, at: usize, width: usize, value: u32) -> Result<()> {
+    fn store(&mut self, at: usize, width: usize, value: u64) -> Result<()> {
         let memory = self.store.data_mut().memory_mut(self.sides.to.memory);
-        let Some(bytes) = memory.get_mut(at..at + width) else { return out_of_bounds() };
+        let bytes = at.checked_add(width).and_then(|end| memory.get_mut(at..end));
+        let Some(bytes) = bytes else { return out_of_bounds() };
         bytes.copy_from_slice(&value.to_le_bytes()[..width]);
         Ok(())
     }
 
-    fn load_pair(&self, at: usize) -> Result<(u32, u32)> {
-        Ok((self.load(at, 4)?, self.load(at + 4, 4)?))
+    fn memory(&self, side: Side<'_>) -> &[u8] {
+        self.store.data().memory(side.memory)
     }
 
-    fn store_pair(&mut self, at: usize, (ptr, len): (u32, u32)) -> Result<()> {
-        self.store(at, 4, ptr)?;
-        self.store(at + 4, 4, len)
+    fn load_pair(&self, at: usize) -> Result<(u64, u64)> {
+        let width = self.sides.from.width.bytes();
+        Ok((self.load(at, width)?, self.load(at + width, width)?))
     }
 
-    /// Is this a range of the writer's memory?
-    fn is_in_bounds(&self, ptr: u32, byte_len: u64) -> bool {
-        u64::from(ptr) + byte_len <= self.store.data().memory(self.sides.from.memory).len() as u64
+    fn store_pair(&mut self, at: usize, (ptr, len): (u64, u64)) -> Result<()> {
+        let width = self.sides.to.width.bytes();
+        self.store(at, width, ptr)?;
+        self.store(at + width, width, len)
+    }
+
+    /// Are these `count` elements of `size` bytes in the writer's memory?
+    fn is_in_bounds(&self, ptr: u64, count: u64, size: usize) -> bool {
+        let end = count.checked_mul(size as u64).and_then(|byte_len| ptr.checked_add(byte_len));
+        end.is_some_and(|end| end <= self.memory(self.sides.from).len() as u64)
     }
 
     /// Counts what a list or string has against what one may have, and against what one operation may copy.
     ///
     /// The reader must keep everything, in no less than half of the bytes that the writer needs for it (UTF-16 that becomes
-    /// bytes), so twice the zone's memory is more than an operation that can succeed will spend.
-    fn spend(&mut self, what: &str, byte_len: u64) -> Result<()> {
+    /// bytes, pointers that become narrower), so twice the zone's memory is more than an operation that can succeed will spend.
+    fn spend(&mut self, what: &str, count: u64, size: usize) -> Result<()> {
+        let byte_len = count.saturating_mul(size as u64);
         if BYTE_LENGTH_MAX < byte_len {
             bail!("a {what} of {byte_len} bytes; {BYTE_LENGTH_MAX} at most");
         }
@@ -476,9 +505,9 @@ impl Walk<'_> {
     }
 
     /// The reader's realloc.
-    fn realloc(&mut self, old_ptr: u32, old_len: u32, align: u32, new_len: u32) -> Result<u32> {
+    fn realloc(&mut self, old_ptr: u64, old_len: usize, align: usize, new_len: usize) -> Result<u64> {
         let Side { options, memory, .. } = self.sides.to;
-        let mut cx = LowerCx::new(self.store.as_context_mut(), self.types, options);
+        let mut cx = LowerCx::new(self.store.as_context_mut(), self.plan, options);
         let ptr = cx.realloc(old_ptr, old_len, align, new_len)?;
         // `LowerCx` has refreshed the reader's memory. The writer's can have grown only if it is the same instance's.
         if self.sides.from.memory != memory && self.sides.from.instance == self.sides.to.instance {

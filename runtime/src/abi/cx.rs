@@ -8,6 +8,8 @@ use super::stream::{End, Stream};
 use super::table::{Kind, Slot};
 use super::task::Lender;
 use super::{Result, call};
+use crate::component::plan::Plan;
+use crate::component::width::PointerWidth;
 use std::any::Any;
 use std::rc::Rc;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
@@ -75,6 +77,7 @@ pub struct LiftCx<'a> {
     pub(crate) state: &'a mut State,
     types: &'a ComponentTypes,
     options: &'a CanonicalOptions,
+    width: PointerWidth,
     /// Bytes of host memory that the values lifted here may still take.
     budget: usize,
     /// Owned handles that the call has borrowed: they are given back when it is resolved.
@@ -85,8 +88,9 @@ pub struct LiftCx<'a> {
 const LIFTED_BYTES_MAX: usize = 128 << 20;
 
 impl<'a> LiftCx<'a> {
-    pub(crate) fn new(state: &'a mut State, types: &'a ComponentTypes, options: &'a CanonicalOptions) -> Self {
-        LiftCx { state, types, options, budget: LIFTED_BYTES_MAX, lent: Vec::new() }
+    pub(crate) fn new(state: &'a mut State, plan: &'a Plan, options: &'a CanonicalOptions) -> Self {
+        let width = plan.width(options);
+        LiftCx { state, types: &plan.types, options, width, budget: LIFTED_BYTES_MAX, lent: Vec::new() }
     }
 
     /// Takes `bytes` of host memory from what the call's values may take.
@@ -103,6 +107,12 @@ impl<'a> LiftCx<'a> {
     /// The types of the component.
     pub fn types(&self) -> &'a ComponentTypes {
         self.types
+    }
+
+    /// How wide the memory's pointers are.
+    #[inline]
+    pub fn width(&self) -> PointerWidth {
+        self.width
     }
 
     /// The string encoding of these options.
@@ -168,20 +178,23 @@ pub struct LowerCx<'a> {
     pub(crate) store: StoreContextMut<'a, State>,
     types: &'a ComponentTypes,
     options: &'a CanonicalOptions,
+    width: PointerWidth,
 }
 
 impl<'a> LowerCx<'a> {
-    pub(crate) fn new(
-        store: StoreContextMut<'a, State>,
-        types: &'a ComponentTypes,
-        options: &'a CanonicalOptions,
-    ) -> Self {
-        LowerCx { store, types, options }
+    pub(crate) fn new(store: StoreContextMut<'a, State>, plan: &'a Plan, options: &'a CanonicalOptions) -> Self {
+        LowerCx { store, types: &plan.types, options, width: plan.width(options) }
     }
 
     /// The types of the component.
     pub fn types(&self) -> &'a ComponentTypes {
         self.types
+    }
+
+    /// How wide the memory's pointers are.
+    #[inline]
+    pub fn width(&self) -> PointerWidth {
+        self.width
     }
 
     /// The string encoding of these options.
@@ -202,7 +215,7 @@ impl<'a> LowerCx<'a> {
     }
 
     /// Asks the guest for `new_len` bytes; traps if what it answers is not aligned or not inside its memory.
-    pub fn realloc(&mut self, old_ptr: u32, old_len: u32, align: u32, new_len: u32) -> Result<u32> {
+    pub fn realloc(&mut self, old_ptr: u64, old_len: usize, align: usize, new_len: usize) -> Result<u64> {
         let CanonicalOptionsDataModel::LinearMemory(memory) = self.options.data_model else {
             bail!("values in garbage collected memory are not supported")
         };
@@ -211,12 +224,13 @@ impl<'a> LowerCx<'a> {
         };
         let realloc =
             self.store.data().reallocs[realloc.as_u32() as usize].expect("extracted before the function can be called");
-        let ptr = call::realloc(self.store.as_context_mut(), realloc, [old_ptr, old_len, align, new_len])?;
-        let len = self.store.refresh_memory(memory.as_u32());
-        if !ptr.is_multiple_of(align) {
+        let args = [old_ptr, old_len as u64, align as u64, new_len as u64];
+        let ptr = call::realloc(self.store.as_context_mut(), realloc, self.width, args)?;
+        let len = self.store.refresh_memory(memory.as_u32()) as u64;
+        if !ptr.is_multiple_of(align as u64) {
             bail!("realloc return: result not aligned");
         }
-        if ptr as usize + new_len as usize > len {
+        if ptr.checked_add(new_len as u64).is_none_or(|end| len < end) {
             bail!("realloc return: beyond end of memory");
         }
         Ok(ptr)

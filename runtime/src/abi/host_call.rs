@@ -86,7 +86,7 @@ fn lift<P: Lift>(store: &mut StoreContextMut<'_, State>, call: &Lowered<'_>, arg
     if let Some(memory) = call.options.memory() {
         store.refresh_memory(memory.as_u32());
     }
-    let mut cx = LiftCx::new(store.data_mut(), &call.compiled.plan.types, call.options);
+    let mut cx = LiftCx::new(store.data_mut(), &call.compiled.plan, call.options);
     let params = lift_params(&mut cx, call.params(), &mut FlatSource::new(args), call.max_flat_params())?;
     Ok((params, cx.take_lent()))
 }
@@ -97,10 +97,10 @@ fn lower<R: Lower>(
     call: &Lowered<'_>,
     lent: Vec<Lender>,
     value: R,
-    retptr: Option<u32>,
+    retptr: Option<u64>,
     result: &mut u64,
 ) -> Result<()> {
-    let mut cx = LowerCx::new(store.as_context_mut(), &call.compiled.plan.types, call.options);
+    let mut cx = LowerCx::new(store.as_context_mut(), &call.compiled.plan, call.options);
     let mut sink = FlatSink::new(std::slice::from_mut(result));
     lower_result(&mut cx, call.results(), value, call.max_flat_results(), retptr, &mut sink)?;
     if call.options.async_ {
@@ -111,8 +111,8 @@ fn lower<R: Lower>(
 }
 
 /// The return pointer is the last argument, if the result does not fit flat.
-fn retptr<R: Lower>(call: &Lowered<'_>, args: &[u64]) -> Option<u32> {
-    (R::FLAT > call.max_flat_results()).then(|| *args.last().expect("the core type has a return pointer") as u32)
+fn retptr<R: Lower>(call: &Lowered<'_>, args: &[u64]) -> Option<u64> {
+    (R::LAYOUT.flat > call.max_flat_results()).then(|| *args.last().expect("the core type has a return pointer"))
 }
 
 impl<F, P, R> HostFunction for SyncFunction<F, P, R>
@@ -230,7 +230,7 @@ impl<R: Lower> PendingCall for Pending<R> {
         mut self: Pin<&mut Self>,
         cx: &mut LowerCx<'_>,
         results: TypeTupleIndex,
-        retptr: Option<u32>,
+        retptr: Option<u64>,
         flat: &mut u64,
     ) -> Result<()> {
         let value = self.value.take().ok_or_else(|| format_err!("a host call ended without a value"))?;
@@ -261,7 +261,7 @@ pub(crate) fn poll(mut store: StoreContextMut<'_, State>, index: u32) -> Result<
     if let Some(memory) = options.memory() {
         store.refresh_memory(memory.as_u32());
     }
-    let mut cx = LowerCx::new(store.as_context_mut(), &compiled.plan.types, options);
+    let mut cx = LowerCx::new(store.as_context_mut(), &compiled.plan, options);
     let mut flat = 0;
     future.as_mut().lower(&mut cx, call.results, call.retptr, &mut flat)?;
     match call.waiter {

@@ -35,13 +35,14 @@ pub trait Source: Any {
 pub struct Destination<'a> {
     cx: LowerCx<'a>,
     element: Element,
-    at: u32,
+    /// The address of the first element.
+    at: usize,
     capacity: u32,
     written: u32,
 }
 
 impl<'a> Destination<'a> {
-    pub(crate) fn new(cx: LowerCx<'a>, element: Element, at: u32, capacity: u32) -> Self {
+    pub(crate) fn new(cx: LowerCx<'a>, element: Element, at: usize, capacity: u32) -> Self {
         Destination { cx, element, at, capacity, written: 0 }
     }
 
@@ -58,7 +59,7 @@ impl<'a> Destination<'a> {
     pub fn put_bytes(&mut self, bytes: &[u8]) -> usize {
         assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
         let len = bytes.len().min(self.remaining());
-        let at = (self.at + self.written) as usize;
+        let at = self.at + self.written as usize;
         self.cx.memory()[at..at + len].copy_from_slice(&bytes[..len]);
         self.written += len as u32;
         len
@@ -67,7 +68,7 @@ impl<'a> Destination<'a> {
     /// For bytes: the memory to fill. Tell how much was filled with `advance`.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
-        let (at, len) = ((self.at + self.written) as usize, self.remaining());
+        let (at, len) = (self.at + self.written as usize, self.remaining());
         &mut self.cx.memory()[at..at + len]
     }
 
@@ -83,7 +84,8 @@ impl<'a> Destination<'a> {
         store: impl FnOnce(&mut LowerCx<'_>, Option<InterfaceType>, usize) -> Result<()>,
     ) -> Result<()> {
         assert!(self.remaining() > 0, "an element needs room");
-        store(&mut self.cx, self.element.payload, (self.at + self.written * self.element.size) as usize)?;
+        let at = self.at + self.written as usize * self.element.size as usize;
+        store(&mut self.cx, self.element.payload, at)?;
         self.written += 1;
         Ok(())
     }
@@ -173,9 +175,9 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     let compiled = state.compiled.clone();
     let options = &compiled.plan.options[pending.op.options as usize];
     let items = lift(
-        &mut LiftCx::new(state, &compiled.plan.types, options),
+        &mut LiftCx::new(state, &compiled.plan, options),
         pending.op.element.payload,
-        pending.at() as usize,
+        pending.at(),
         count as usize,
     )?;
     let entry = &mut state.streams[stream as usize];

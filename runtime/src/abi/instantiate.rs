@@ -59,9 +59,6 @@ impl Builder<'_> {
                 let Some(memory) = self.resolve(def)?.into_memory() else {
                     bail!("a shared memory cannot hold component values")
                 };
-                if memory.ty(&*self.store).is_64() {
-                    bail!("components with 64-bit memories are not supported");
-                }
                 let memory = GuestMemory::new(&*self.store, memory);
                 self.store.data_mut().memories[*index as usize] = Some(memory);
             }

@@ -5,7 +5,8 @@
 #![expect(unsafe_code, reason = "reads and writes shared wasm memory through its base address, which cannot move")]
 
 use crate::abi::Result;
-use crate::component::shims::record;
+use crate::component::plan::Adapter;
+use crate::component::shims::{self, record};
 use wasmtime::{AsContextMut, Memory, bail};
 
 /// Offset of a task record in the shared memory.
@@ -66,6 +67,17 @@ impl Records {
 
     pub fn set_field(&mut self, task: Record, field: u32, value: u32) {
         self.set(task.0 + field, value);
+    }
+
+    /// Keeps the pointer that the caller of `adapter` wants its result through; without meaning if it has none.
+    pub fn set_retptr(&mut self, task: Record, adapter: &Adapter, pointer: u64) {
+        match shims::mode(adapter) {
+            record::MODE_RETPTR64 => {
+                self.set_field(task, record::RETPTR64, pointer as u32);
+                self.set_field(task, record::RETPTR64 + 4, (pointer >> 32) as u32);
+            }
+            _ => self.set_field(task, record::RETPTR, pointer as u32),
+        }
     }
 
     /// The flat result of a call, whatever its type.

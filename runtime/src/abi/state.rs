@@ -87,7 +87,7 @@ pub(crate) struct HostCall {
     pub waiter: Waiter,
     pub options: u32,
     /// Where the caller wants the result, if not flat.
-    pub retptr: Option<u32>,
+    pub retptr: Option<u64>,
     pub results: wasmtime_environ::component::TypeTupleIndex,
 }
 
@@ -100,7 +100,7 @@ pub(crate) trait PendingCall {
         self: Pin<&mut Self>,
         cx: &mut super::LowerCx<'_>,
         results: wasmtime_environ::component::TypeTupleIndex,
-        retptr: Option<u32>,
+        retptr: Option<u64>,
         flat: &mut u64,
     ) -> super::Result<()>;
 }
@@ -187,7 +187,7 @@ impl State {
         let plan = &compiled.plan;
         let none = |n: u32| (0..n).map(|_| None).collect();
         State {
-            memories: (0..plan.memories).map(|_| None).collect(),
+            memories: plan.memories.iter().map(|_| None).collect(),
             reallocs: none(plan.reallocs),
             callbacks: none(plan.callbacks),
             dtors: none(plan.defined_resources.len() as u32),

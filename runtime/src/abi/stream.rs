@@ -13,6 +13,7 @@ use super::state::{Ready, State};
 use super::table::{CopyState, EventCode, Kind, NONE, Slot};
 use super::thread::Wait;
 use super::{BLOCKED, Result};
+use crate::component::width::{Place, PointerWidth};
 use std::task::{Context, Poll};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::{ComponentTypes, InterfaceType, TypeFutureTableIndex, TypeStreamTableIndex};
@@ -31,6 +32,7 @@ const BUFFER_LENGTH_MAX: u32 = (1 << 28) - 1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element {
     pub payload: Option<InterfaceType>,
+    /// Bytes and alignment in the memory of the end's instance.
     pub size: u32,
     pub align: u32,
     /// Nothing, or a number: bytes can be moved as they are.
@@ -38,20 +40,20 @@ pub(crate) struct Element {
 }
 
 impl Element {
-    fn new(types: &ComponentTypes, payload: Option<InterfaceType>) -> Self {
+    fn new(types: &ComponentTypes, payload: Option<InterfaceType>, width: PointerWidth) -> Self {
         use InterfaceType::*;
         let Some(ty) = payload else { return Element { payload, size: 0, align: 1, plain: true } };
-        let abi = types.canonical_abi(&ty);
+        let Place { size, align } = width.place(types.canonical_abi(&ty));
         let plain = matches!(ty, U8 | S8 | U16 | S16 | U32 | S32 | U64 | S64 | Float32 | Float64);
-        Element { payload, size: abi.size32, align: abi.align32, plain }
+        Element { payload, size: size as u32, align: align as u32, plain }
     }
 
-    pub fn of_stream(types: &ComponentTypes, ty: TypeStreamTableIndex) -> Self {
-        Element::new(types, types[types[ty].ty].payload)
+    pub fn of_stream(types: &ComponentTypes, ty: TypeStreamTableIndex, width: PointerWidth) -> Self {
+        Element::new(types, types[types[ty].ty].payload, width)
     }
 
-    pub fn of_future(types: &ComponentTypes, ty: TypeFutureTableIndex) -> Self {
-        Element::new(types, types[types[ty].ty].payload)
+    pub fn of_future(types: &ComponentTypes, ty: TypeFutureTableIndex, width: PointerWidth) -> Self {
+        Element::new(types, types[types[ty].ty].payload, width)
     }
 }
 
@@ -72,7 +74,7 @@ pub(crate) enum End {
 pub(crate) struct Pending {
     pub op: CopyOp,
     pub handle: u32,
-    ptr: u32,
+    ptr: u64,
     len: u32,
     progress: u32,
 }
@@ -83,8 +85,8 @@ impl Pending {
     }
 
     /// Where the next element goes or comes from.
-    pub fn at(&self) -> u32 {
-        self.ptr + self.progress * self.op.element.size
+    pub fn at(&self) -> usize {
+        self.ptr as usize + self.progress as usize * self.op.element.size as usize
     }
 }
 
@@ -176,7 +178,7 @@ fn event_code(future: bool, write: bool) -> EventCode {
 struct Operation<'a> {
     op: &'a CopyOp,
     handle: u32,
-    ptr: u32,
+    ptr: u64,
     len: u32,
 }
 
@@ -187,7 +189,7 @@ impl Operation<'_> {
 }
 
 /// `stream.read`, `stream.write`, `future.read`, `future.write`: gives the packed result or `BLOCKED`.
-pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u32, len: u32) -> Result<u32> {
+pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u32, ptr: u64, len: u32) -> Result<u32> {
     if let Err(fault) = check_buffer(&mut store, op, ptr, len) {
         return Err(store.data_mut().rather_cannot_block(op.async_, fault));
     }
@@ -279,12 +281,12 @@ fn wait(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
 
 /// CanonicalABI.md, "Buffer State": length, alignment and bounds are checked even if nothing is copied.
 #[inline]
-fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, len: u32) -> Result<()> {
+fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u64, len: u32) -> Result<()> {
     let Element { size, align, .. } = op.element;
-    let end = u64::from(ptr) + u64::from(len) * u64::from(size);
+    let end = ptr.saturating_add(u64::from(len) * u64::from(size));
     let known =
         op.memory.and_then(|memory| store.data().memories[memory as usize].as_ref()).map_or(0, GuestMemory::len);
-    if len <= BUFFER_LENGTH_MAX && ptr & (align - 1) == 0 && end <= known as u64 {
+    if len <= BUFFER_LENGTH_MAX && ptr & u64::from(align - 1) == 0 && end <= known as u64 {
         return Ok(());
     }
     check_odd_buffer(store, op, ptr, len)
@@ -292,18 +294,18 @@ fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, l
 
 /// As `check_buffer`, for buffers that are wrong, unused or beyond what was last known of the memory.
 #[cold]
-fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u32, len: u32) -> Result<()> {
+fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u64, len: u32) -> Result<()> {
     if len > BUFFER_LENGTH_MAX {
         bail!("stream read/write count too large: {len} elements; 2^28 - 1 at most");
     }
     if op.element.payload.is_none() || len == 0 {
         return Ok(());
     }
-    if !ptr.is_multiple_of(op.element.align) {
+    if !ptr.is_multiple_of(u64::from(op.element.align)) {
         bail!("stream buffer at {ptr:#x} is not aligned to {}", op.element.align);
     }
     let Some(memory) = op.memory else { bail!("a stream operation with a payload needs the `memory` option") };
-    let end = u64::from(ptr) + u64::from(len) * u64::from(op.element.size);
+    let end = ptr.saturating_add(u64::from(len) * u64::from(op.element.size));
     if end > store.refresh_memory(memory) as u64 {
         bail!("stream buffer is out of bounds of memory");
     }
@@ -352,7 +354,7 @@ fn copy_plain(memories: &[Option<GuestMemory>], own: &Operation<'_>, other: &Pen
     let memory = |index: Option<u32>| memories[index? as usize].as_ref();
     let copied = match (memory(own.op.memory), memory(other.op.memory)) {
         (Some(ours), Some(theirs)) => {
-            let (own_at, other_at) = (own.ptr as usize, other.at() as usize);
+            let (own_at, other_at) = (own.ptr as usize, other.at());
             let len = count as usize * own.op.element.size as usize;
             match own.op.end.write {
                 true => GuestMemory::copy(ours, own_at, theirs, other_at, len),
@@ -392,7 +394,7 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
     let compiled = state.compiled.clone();
     let options = &compiled.plan.options[pending.op.options as usize];
     let produced = {
-        let cx = super::LowerCx::new(store.as_context_mut(), &compiled.plan.types, options);
+        let cx = super::LowerCx::new(store.as_context_mut(), &compiled.plan, options);
         let mut destination = super::host_end::Destination::new(cx, pending.op.element, pending.at(), pending.remain());
         let produced = source.poll_produce(&mut Context::from_waker(&waker), &mut destination);
         let written = destination.written();

@@ -11,12 +11,10 @@ use super::Result;
 use super::memory::GuestMemory;
 use super::state::State;
 use crate::component::plan::TranscodeOp;
+use crate::component::width::PointerWidth;
 use std::iter::zip;
 use std::ops::Range;
 use wasmtime::{bail, format_err};
-
-/// Set in the length of a latin1+utf16 string that is UTF-16 (CanonicalABI.md, `utf16_tag`).
-pub(crate) const UTF16_TAG: u32 = 1 << 31;
 
 /// Runs one pass from memory `from` to memory `to`.
 ///
@@ -31,9 +29,10 @@ pub(crate) fn transcode(
     args: &[u64],
     results: &mut [u64],
 ) -> Result<()> {
-    let operands = Operands::new(op, args);
+    let Some(operands) = Operands::new(op, args) else { return out_of_bounds() };
+    let width = state.plan().memories[to as usize];
     let (src, dst) = two(&mut state.memories, (from, operands.src), (to, operands.dst))?;
-    for (result, value) in zip(results, run(op, src, dst, operands.last)?) {
+    for (result, value) in zip(results, run(op, src, dst, operands.last, width)?) {
         *result = value as u64;
     }
     Ok(())
@@ -48,12 +47,14 @@ struct Operands {
 }
 
 impl Operands {
-    fn new(op: TranscodeOp, args: &[u64]) -> Self {
-        let arg = |i: usize| args[i] as u32 as usize;
+    /// `None` if no memory is as large.
+    fn new(op: TranscodeOp, args: &[u64]) -> Option<Self> {
+        let arg = |i: usize| args[i] as usize;
+        let range = |at: usize, units: usize, width| Some(at..at.checked_add(units.checked_mul(width)?)?);
         let (src_width, dst_width) = widths(op);
         let (at, units, to) = (arg(0), arg(1), arg(2));
         let (room, last) = if is_resumable(op) { (arg(3), arg(4)) } else { (units, 0) };
-        Operands { src: at..at + units * src_width, dst: to..to + room * dst_width, last }
+        Some(Operands { src: range(at, units, src_width)?, dst: range(to, room, dst_width)?, last })
     }
 }
 
@@ -75,7 +76,9 @@ fn is_resumable(op: TranscodeOp) -> bool {
 }
 
 /// One pass. Two results are code units consumed and written; a single one is code units written, perhaps tagged.
-fn run(op: TranscodeOp, src: &[u8], dst: &mut [u8], last: usize) -> Result<[usize; 2]> {
+///
+/// `width` is that of the destination, whose tag it is.
+fn run(op: TranscodeOp, src: &[u8], dst: &mut [u8], last: usize, width: PointerWidth) -> Result<[usize; 2]> {
     use TranscodeOp::*;
     let one = |written| [written, 0];
     match op {
@@ -84,7 +87,7 @@ fn run(op: TranscodeOp, src: &[u8], dst: &mut [u8], last: usize) -> Result<[usiz
         CopyLatin1 => copy(src, dst).map(|()| [0, 0]),
         Latin1ToUtf16 => latin1_to_utf16(src, dst).map(|()| [0, 0]),
         Utf8ToUtf16 => utf8_to_utf16(src, dst).map(one),
-        Utf16ToCompactProbablyUtf16 => utf16_to_compact(src, dst).map(one),
+        Utf16ToCompactProbablyUtf16 => utf16_to_compact(src, dst, width).map(one),
         Utf8ToCompactUtf16 => after_latin1(dst, last, |rest| utf8_to_utf16(src, rest)).map(one),
         Utf16ToCompactUtf16 => after_latin1(dst, last, |rest| copy_utf16(src, rest).map(|()| src.len() / 2)).map(one),
         Utf8ToLatin1 => utf8_to_latin1(src, dst),
@@ -132,21 +135,21 @@ fn utf8_to_utf16(src: &[u8], dst: &mut [u8]) -> Result<usize> {
 }
 
 /// A compact string that was UTF-16 is probably still: gives its code units, tagged unless all of them fit in bytes.
-fn utf16_to_compact(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+fn utf16_to_compact(src: &[u8], dst: &mut [u8], width: PointerWidth) -> Result<usize> {
     let units = src.len() / 2;
     if utf16_is_latin1(src)? {
         units_to_bytes(self::units(src), 0xff, room(dst, units)?);
         return Ok(units);
     }
     copy(src, dst)?;
-    Ok(units | UTF16_TAG as usize)
+    Ok(units | width.utf16_tag() as usize)
 }
 
 /// The first `latin1` bytes of `dst` are Latin-1: makes them UTF-16, and lets `fill` write what comes after them.
 ///
 /// Gives the code units of all.
 fn after_latin1(dst: &mut [u8], latin1: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<usize> {
-    let Some((start, rest)) = dst.split_at_mut_checked(2 * latin1) else { return no_room() };
+    let Some((start, rest)) = dst.split_at_mut_checked(latin1.saturating_mul(2)) else { return no_room() };
     // From the end: a code unit covers its own byte, or bytes that have been read already.
     for i in (0..latin1).rev() {
         [start[2 * i], start[2 * i + 1]] = [start[i], 0];

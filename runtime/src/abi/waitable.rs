@@ -219,7 +219,7 @@ pub(crate) fn waitable_set_wait(
     instance: u32,
     options: u32,
     handle: u32,
-    at: u32,
+    at: u64,
 ) -> Result<u32> {
     let state = store.data_mut();
     let cancellable = state.plan().options[options as usize].cancellable;
@@ -236,7 +236,7 @@ pub(crate) fn waitable_set_wait(
 pub(crate) fn store_event(
     mut store: StoreContextMut<'_, State>,
     options: u32,
-    at: u32,
+    at: u64,
     (code, p1, p2): Event,
 ) -> Result<u32> {
     let memory = store.data().plan().options[options as usize].memory();
@@ -246,7 +246,8 @@ pub(crate) fn store_event(
     }
     store.refresh_memory(memory.as_u32());
     let bytes = store.data_mut().memory_mut(memory.as_u32());
-    let Some(target) = bytes.get_mut(at as usize..).and_then(|bytes| bytes.get_mut(..8)) else {
+    let start = usize::try_from(at).ok();
+    let Some(target) = start.and_then(|start| bytes.get_mut(start..)).and_then(|bytes| bytes.get_mut(..8)) else {
         bail!("pointer {at:#x} is out of bounds of memory")
     };
     target[..4].copy_from_slice(&p1.to_le_bytes());

@@ -591,7 +591,8 @@ impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
 
     fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
         // `task.return` passes up to 16 flat values, a sync function's result only one.
-        let max = if flat.len() > 1 || R::FLAT <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
+        let max =
+            if flat.len() > 1 || R::LAYOUT.flat <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
         let value = lift_result::<R>(cx, results, &mut FlatSource::new(flat), max)?;
         self.settle(Ok(value));
         Ok(())
@@ -616,5 +617,5 @@ impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
 
 /// One flat value for a type that has more: it is a pointer.
 fn flat_max<R: Lift>(flat: &[u64]) -> usize {
-    if flat.len() == R::FLAT { MAX_FLAT_PARAMS } else { 0 }
+    if flat.len() == R::LAYOUT.flat { MAX_FLAT_PARAMS } else { 0 }
 }

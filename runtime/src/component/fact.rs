@@ -3,10 +3,11 @@
 //! It does not tell all that we need of them, so their bodies are read: a shape that we do not know is an error, at load.
 
 use super::plan::{CoreType, Lower, Signature};
+use super::width::PointerWidth;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
-use wasm_encoder::Instruction;
 use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::{Instruction, MemoryType};
 use wasmparser::{Operator, Payload, TypeRef};
 use wasmtime_environ::component as environ;
 
@@ -100,10 +101,20 @@ impl<'a> FactModule<'a> {
         Ok(callers)
     }
 
-    /// The module with `may_block`, the global by that number, always set.
-    pub(super) fn always_may_block(wasm: &[u8], may_block: u32) -> Result<Vec<u8>> {
+    /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, and what is
+    /// said of `memories` with 64-bit pointers is right. Those come in the order of the imports, with their minimal pages.
+    pub(super) fn rewrite(
+        &self,
+        wasm: &[u8],
+        may_block: Option<u32>,
+        memories: Vec<(PointerWidth, u64)>,
+    ) -> Result<Vec<u8>> {
+        let wide = memories.iter().any(|(width, _)| *width == PointerWidth::Bits64);
+        if wide {
+            self.bodies.iter().try_for_each(only_tags)?;
+        }
         let mut module = wasm_encoder::Module::new();
-        AlwaysMayBlock { may_block }
+        Rewrite { may_block, wide, memories: memories.into_iter() }
             .parse_core_module(&mut module, wasmparser::Parser::new(0), wasm)
             .map_err(|error| anyhow::anyhow!("an adapter module cannot be rewritten: {error}"))?;
         Ok(module.finish())
@@ -151,18 +162,50 @@ impl<'a> FactModule<'a> {
     }
 }
 
-/// Copies a module and leaves one of its globals alone.
-struct AlwaysMayBlock {
-    may_block: u32,
+/// FACT tags strings in this bit whatever the memory, the specification in the highest one.
+const UTF16_TAG_OF_FACT: i64 = 1 << 31;
+
+/// Is this number a tag wherever it occurs, and not the size of a type?
+fn only_tags(body: &wasmparser::FunctionBody<'_>) -> Result<()> {
+    let mut tag = false;
+    for operator in body.get_operators_reader()? {
+        let operator = operator?;
+        let is_for_tags = matches!(operator, Operator::I64And | Operator::I64Xor | Operator::I64Or);
+        ensure!(!tag || is_for_tags, "a type of 2^31 bytes is passed by a component with 64-bit pointers");
+        tag = matches!(operator, Operator::I64Const { value: UTF16_TAG_OF_FACT });
+    }
+    Ok(())
 }
 
-impl Reencode for AlwaysMayBlock {
+/// Copies a module and leaves one of its globals alone. Where there are 64-bit memories, it puts the tag of strings where it
+/// belongs, and imports those memories with the size that they have at least: the engine takes a memory that may be smaller
+/// than what it reserves, and that cannot move, to be never larger.
+struct Rewrite {
+    may_block: Option<u32>,
+    wide: bool,
+    memories: std::vec::IntoIter<(PointerWidth, u64)>,
+}
+
+impl Reencode for Rewrite {
     type Error = std::convert::Infallible;
+
+    fn memory_type(&mut self, memory: wasmparser::MemoryType) -> Result<MemoryType, reencode::Error> {
+        let mut memory = reencode::utils::memory_type(self, memory);
+        if let Some((PointerWidth::Bits64, minimum)) = self.memories.next() {
+            memory.minimum = minimum;
+        }
+        Ok(memory)
+    }
 
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, reencode::Error> {
         match operator {
-            Operator::GlobalGet { global_index } if global_index == self.may_block => Ok(Instruction::I32Const(1)),
-            Operator::GlobalSet { global_index } if global_index == self.may_block => Ok(Instruction::Drop),
+            Operator::GlobalGet { global_index } if Some(global_index) == self.may_block => {
+                Ok(Instruction::I32Const(1))
+            }
+            Operator::GlobalSet { global_index } if Some(global_index) == self.may_block => Ok(Instruction::Drop),
+            Operator::I64Const { value: UTF16_TAG_OF_FACT } if self.wide => {
+                Ok(Instruction::I64Const(PointerWidth::Bits64.utf16_tag().cast_signed()))
+            }
             other => reencode::utils::instruction(self, other),
         }
     }

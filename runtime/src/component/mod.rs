@@ -21,6 +21,7 @@ mod fact;
 pub mod plan;
 pub mod shims;
 pub mod translate;
+pub mod width;
 
 #[cfg(test)]
 mod tests;

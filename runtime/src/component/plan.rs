@@ -4,6 +4,7 @@
 //! `shims` (what to generate), `instantiate` (in which order) and `abi` (with which types and options).
 //! It knows nothing of stores, functions or compiled code. Index types are `wasmtime-environ`'s own.
 
+use super::width::PointerWidth;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wasmtime_environ::component::{
@@ -42,23 +43,28 @@ pub struct Plan {
     pub return_signatures: Vec<ReturnSignature>,
     /// Number of component instances.
     pub instances: u32,
-    /// Number of linear memories, reallocs, callbacks, post-returns that `Step`s extract.
-    pub memories: u32,
-    /// See `memories`.
+    /// The linear memories that `Step`s extract.
+    pub memories: Vec<PointerWidth>,
+    /// Number of reallocs, callbacks, post-returns that `Step`s extract.
     pub reallocs: u32,
-    /// See `memories`.
+    /// See `reallocs`.
     pub callbacks: u32,
-    /// See `memories`.
+    /// See `reallocs`.
     pub post_returns: u32,
     /// Do modules keep values in the engine's garbage collected heap? Exceptions are such values as well.
     pub collected: bool,
-    /// See `memories`: tables of functions, for `thread.new-indirect`.
+    /// See `reallocs`: tables of functions, for `thread.new-indirect`.
     pub tables: u32,
     /// Per component instance: has it a built-in or a call that may have to wait for something in the synchronous ABI?
     pub blocking: Vec<bool>,
 }
 
 impl Plan {
+    /// The width of pointers that values with these options have.
+    pub fn width(&self, options: &CanonicalOptions) -> PointerWidth {
+        options.memory().map_or_else(PointerWidth::default, |memory| self.memories[memory.as_u32() as usize])
+    }
+
     /// The signatures that functions may have been lifted with so that `task.return` with `signature` fits: it need not name the
     /// memory if it has no use for it.
     pub fn returns(&self, signature: u32) -> impl Iterator<Item = u32> + '_ {
@@ -500,6 +506,18 @@ pub struct Adapter {
     pub return_: Signature,
     /// The lifted core function.
     pub callee_signature: Signature,
+}
+
+impl Adapter {
+    /// The types of the pointer that results go through, if they do: as the caller gives it, and as `return` takes it.
+    pub fn retptr(&self) -> Option<(CoreType, CoreType)> {
+        match self.lower {
+            Lower::Async { retptr: true } | Lower::SyncRetptr => {
+                Some((*self.signature.params.last()?, *self.return_.params.last()?))
+            }
+            Lower::Async { retptr: false } | Lower::SyncNone | Lower::SyncFlat => None,
+        }
+    }
 }
 
 /// How a caller takes results.

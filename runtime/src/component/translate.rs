@@ -6,15 +6,17 @@
 
 use super::fact::FactModule;
 use super::plan::*;
+use super::width::PointerWidth;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::iter::zip;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Validator, WasmFeatures};
 use wasmtime_environ::component::{
     self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType,
     StaticModuleIndex, Trampoline as EnvironTrampoline, TypeDef, UnsafeIntrinsic,
 };
-use wasmtime_environ::{EntityIndex, EntityType, PrimaryMap, ScopeVec, Tunables, WasmValType};
+use wasmtime_environ::{EntityIndex, EntityType, IndexType, PrimaryMap, ScopeVec, Tunables, WasmValType};
 
 /// A component after validation and flattening.
 pub struct Translated {
@@ -34,7 +36,8 @@ pub fn features() -> WasmFeatures {
         | WasmFeatures::CM_ERROR_CONTEXT
         | WasmFeatures::CM_IMPLEMENTS
         | WasmFeatures::CM_FIXED_LENGTH_LISTS
-        | WasmFeatures::CM_MAP;
+        | WasmFeatures::CM_MAP
+        | WasmFeatures::CM64;
     // The core engine is built without shared memories.
     features.remove(WasmFeatures::THREADS);
     features
@@ -42,6 +45,11 @@ pub fn features() -> WasmFeatures {
 
 /// What keeps values in the engine's garbage collected heap.
 const COLLECTED: WasmFeatures = WasmFeatures::EXCEPTIONS.union(WasmFeatures::GC).union(WasmFeatures::GC_TYPES);
+
+/// What `wasmtime-environ` 48 cannot write: its `async_return_signature` takes the callee's pointers for the caller's.
+const NO_ADAPTER: &str = "no adapter can be made for one of its calls: calls in the async ABI cannot give a result through \
+                          memory from a component with 32-bit pointers to one with 64-bit pointers, nor the other way \
+                          round (use the sync ABI on both sides)";
 
 /// Validates and flattens `bytes`, which may use the features of [`features`].
 pub fn translate(bytes: &[u8]) -> Result<Translated> {
@@ -69,8 +77,11 @@ fn translate_as_is(bytes: &[u8], features: WasmFeatures) -> Result<Translated> {
     let mut validator = Validator::new_with_features(features);
     let mut types = environ::ComponentTypesBuilder::new(&validator);
     let scope = ScopeVec::new();
-    let (translation, modules) = environ::Translator::new(&tunables, &mut validator, &mut types, &scope)
-        .translate(bytes)
+    let translator = environ::Translator::new(&tunables, &mut validator, &mut types, &scope);
+    // It asserts what it believes of adapters, and is wrong where 32-bit and 64-bit memories meet in the async ABI. The
+    // component is a stranger's: that is an error of this component, not the end of the process.
+    let (translation, modules) = catch_unwind(AssertUnwindSafe(|| translator.translate(bytes)))
+        .map_err(|_| anyhow::anyhow!("{NO_ADAPTER}"))?
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("not a valid component")?;
     let (types, _) = types.finish(&translation.component);
@@ -93,6 +104,7 @@ struct Planner<'a> {
     adapters: Vec<Adapter>,
     return_signatures: Vec<ReturnSignature>,
     steps: Vec<Step>,
+    memories: Vec<PointerWidth>,
     lifts: Vec<Lift>,
     exports: BTreeMap<String, u32>,
     /// Instances that call an async function synchronously through an adapter that is plain core wasm.
@@ -118,6 +130,7 @@ impl<'a> Planner<'a> {
             adapters: Vec::new(),
             return_signatures: Vec::new(),
             steps: Vec::new(),
+            memories: vec![PointerWidth::default(); translation.component.num_runtime_memories as usize],
             lifts: Vec::new(),
             exports: BTreeMap::new(),
             sync_callers: Vec::new(),
@@ -160,7 +173,7 @@ impl<'a> Planner<'a> {
                 .collect(),
             options: component.options.values().cloned().collect(),
             instances: component.num_runtime_component_instances,
-            memories: component.num_runtime_memories,
+            memories: self.memories,
             reallocs: component.num_runtime_reallocs,
             callbacks: component.num_runtime_callbacks,
             post_returns: component.num_runtime_post_returns,
@@ -212,6 +225,8 @@ impl<'a> Planner<'a> {
             GlobalInitializer::LowerImport { .. } => {}
             GlobalInitializer::ExtractMemory(e) => {
                 let export = e.export.clone().map_index(EntityIndex::Memory);
+                let memory = self.memory_type(&export).context("a memory is used that its module does not export")?;
+                self.memories[e.index.as_u32() as usize] = width(memory);
                 let def = self.export(&export)?;
                 self.steps.push(Step::Memory(e.index.as_u32(), def));
             }
@@ -233,6 +248,8 @@ impl<'a> Planner<'a> {
                 self.steps.push(Step::Table(e.index.as_u32(), def));
             }
             GlobalInitializer::Resource(r) => {
+                // A borrowed handle is an i32 also for the instance that gets the representation instead.
+                ensure!(r.rep == WasmValType::I32, "a resource has a representation that is not an i32");
                 let dtor = r.dtor.as_ref().map(|def| self.def(def)).transpose()?;
                 self.steps.push(Step::Resource(r.index.as_u32(), dtor));
             }
@@ -307,7 +324,7 @@ impl<'a> Planner<'a> {
 
     /// Finds who calls async functions synchronously, and takes out of such calls the question whether the caller may block:
     /// the host asks it when there is something to wait for (CanonicalABI.md, `canon lift`: a synchronous task may block as
-    /// long as other threads of its instance can go on).
+    /// long as other threads of its instance can go on). See `FactModule::rewrite` for what else changes.
     fn sync_calls_of(&mut self, module: StaticModuleIndex, args: &[CoreDef], fact: &FactModule<'_>) -> Result<()> {
         let kinds: Vec<EntityType> = self.modules[module].module.imports().map(|(_, _, ty)| ty).collect();
         let position = |wanted: fn(&EntityType) -> bool, is: &dyn Fn(&CoreDef) -> bool| {
@@ -323,8 +340,16 @@ impl<'a> Planner<'a> {
         }
         let may_block =
             position(|kind| matches!(kind, EntityType::Global(_)), &|def| matches!(def, CoreDef::TaskMayBlock));
-        if let Some(may_block) = may_block {
-            self.rewritten.insert(module, FactModule::always_may_block(self.modules[module].wasm, may_block)?);
+        let memories: Vec<(PointerWidth, u64)> = args
+            .iter()
+            .filter_map(|arg| match arg {
+                CoreDef::Export(export) => self.memory_type(export),
+                _ => None,
+            })
+            .map(|memory| (width(memory), memory.limits.min))
+            .collect();
+        if may_block.is_some() || memories.iter().any(|(width, _)| *width == PointerWidth::Bits64) {
+            self.rewritten.insert(module, fact.rewrite(self.modules[module].wasm, may_block, memories)?);
         }
         Ok(())
     }
@@ -382,6 +407,19 @@ impl<'a> Planner<'a> {
         }
         let export = intern(&mut self.module_exports[module.as_u32() as usize], name);
         Ok(Def::Export { instance, export })
+    }
+
+    /// The memory that an instance exports so, if it is one.
+    fn memory_type(&self, export: &CoreExport<EntityIndex>) -> Option<&'a wasmtime_environ::Memory> {
+        let module = &self.modules[self.instance_modules[export.instance.as_u32() as usize]].module;
+        let entity = match &export.item {
+            ExportItem::Index(entity) => *entity,
+            ExportItem::Name(name) => *module.exports.iter().find(|(atom, _)| module.strings[**atom] == **name)?.1,
+        };
+        match entity {
+            EntityIndex::Memory(memory) => Some(&module.memories[memory]),
+            _ => None,
+        }
     }
 
     fn import_name(&self, (import, path): &(environ::ImportIndex, Vec<String>)) -> ImportName {
@@ -474,9 +512,6 @@ impl<'a> Planner<'a> {
                 lowering: index.as_u32(),
                 instance: self.component.options[*options].instance.as_u32(),
             },
-            T::Transcoder { from64: true, .. } | T::Transcoder { to64: true, .. } => {
-                Builtin::Unsupported("strings in 64-bit memories".into())
-            }
             T::Transcoder { op, from, to, .. } => {
                 Builtin::Transcode { op: (*op).into(), from: from.as_u32(), to: to.as_u32() }
             }
@@ -612,6 +647,13 @@ fn has_pointer(types: &environ::ComponentTypes, ty: &InterfaceType) -> bool {
         InterfaceType::Result(i) => types[*i].ok.iter().chain(&types[*i].err).any(any),
         InterfaceType::FixedLengthList(i) => any(&types[*i].element),
         _ => false,
+    }
+}
+
+fn width(memory: &wasmtime_environ::Memory) -> PointerWidth {
+    match memory.idx_type {
+        IndexType::I32 => PointerWidth::Bits32,
+        IndexType::I64 => PointerWidth::Bits64,
     }
 }
 

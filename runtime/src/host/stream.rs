@@ -7,7 +7,7 @@
 use crate::abi::{
     Destination, End, FlatSink, FlatSource, LiftCx, LiftItems, LowerCx, Produced, ReadEnd, Result, Source,
 };
-use crate::host::value::{ComponentType, InterfaceType, Lift, Lower, TypeChecker};
+use crate::host::value::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker};
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -173,9 +173,7 @@ impl<T: Lower> Source for FutureSource<T> {
 macro_rules! readable {
     ($reader:ident, $case:ident, $take:ident, $put:ident, $name:literal) => {
         impl<T: ComponentType> ComponentType for $reader<T> {
-            const SIZE: usize = 4;
-            const ALIGN: usize = 4;
-            const FLAT: usize = 1;
+            const LAYOUT: Layout = Layout::scalar(4);
 
             fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
                 let InterfaceType::$case(table) = ty else {
@@ -184,7 +182,7 @@ macro_rules! readable {
                 let payload = types.types[types.types[*table].ty].payload;
                 match payload {
                     Some(payload) => T::check(&payload, types).map_err(|error| format!("{} element: {error}", $name)),
-                    None if T::FLAT == 0 => Ok(()),
+                    None if T::LAYOUT.flat == 0 => Ok(()),
                     None => Err(format!("{} without elements", $name)),
                 }
             }

@@ -1,6 +1,6 @@
 //! One component writes elements that lie in its memory, another one reads them and shows its memory.
 
-use super::{BYTE_LENGTH_MAX, UTF16_TAG};
+use super::BYTE_LENGTH_MAX;
 use crate::abi::{Census, Limits, Zone};
 use crate::component;
 use crate::host::linker::Linker;
@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
+/// What tells UTF-16 from Latin-1 where pointers have 32 bits.
+const UTF16_TAG: u32 = 1 << 31;
 /// Where the elements are, in both memories.
 const AT: usize = 64;
 /// Where the reader's realloc notes its calls, four numbers each.

@@ -96,7 +96,7 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
             records.set_field(record, record::MODE, shims::mode(adapter));
             records.set_field(record, record::RETURN_SIGNATURE, shims::return_signature(adapter));
             records.set_field(record, record::RETURN_SLOT, layout.return_slot(n));
-            records.set_field(record, record::RETPTR, params.last().map_or(0, |last| *last as u32));
+            records.set_retptr(record, adapter, params.last().copied().unwrap_or_default());
             params.iter().enumerate().for_each(|(slot, value)| records.set_scratch(slot as u32, *value));
             if let Caller::Guest { subtask: Some(subtask) } = state.tasks[task as usize].caller {
                 let entry = &mut state.subtasks[subtask as usize];
@@ -131,7 +131,7 @@ fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, recor
     let mut flat = [0; record::SCRATCH_SLOTS as usize];
     let mut lowered = Ok(());
     if let Caller::Host(caller) = &mut caller {
-        let mut cx = LowerCx::new(store.as_context_mut(), &plan.types, options);
+        let mut cx = LowerCx::new(store.as_context_mut(), plan, options);
         lowered = caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat));
     }
     let state = store.data_mut();
@@ -161,7 +161,7 @@ pub(crate) fn return_to_host(
     let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
     let caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
     let Caller::Host(mut caller) = caller else { bail!("`task.return` to the host by a task of a guest") };
-    let lifted = caller.lift(&mut LiftCx::new(state, &compiled.plan.types, options), results, flat);
+    let lifted = caller.lift(&mut LiftCx::new(state, &compiled.plan, options), results, flat);
     state.tasks[task as usize].caller = Caller::Host(caller);
     lifted
 }

@@ -64,7 +64,7 @@ pub(crate) enum Wait {
     /// Its turn.
     Turn { cancellable: bool },
     /// An event of a waitable set, to be stored at `at` with these options.
-    Set { set: u32, options: u32, at: u32, cancellable: bool },
+    Set { set: u32, options: u32, at: u64, cancellable: bool },
     /// The event of a stream, future or subtask that it operates on synchronously.
     Event { handle: u32 },
     /// What somebody will give it: the result of a call, or the way into an instance.

@@ -3,7 +3,7 @@
 //! Methods of `Asm` return `self`, so that code reads as the stack does. Knows the layout of records, and no built-in.
 
 use super::super::plan::{Adapter, CoreType, Lower};
-use super::{ODD_CODE, PARKED, record};
+use super::{ODD_CODE, PARKED, record, retptr_field};
 use wasm_encoder::{BlockType, Function, Instruction, MemArg, ValType};
 
 pub(super) fn val(ty: &CoreType) -> ValType {
@@ -124,6 +124,16 @@ impl Asm {
             CoreType::F32 => Instruction::F32Load(memarg(offset, 2)),
             CoreType::F64 => Instruction::F64Load(memarg(offset, 3)),
         })
+    }
+    /// Keeps the pointer that the caller of `adapter` wants its result through, if there is one: its last parameter.
+    pub(super) fn keep_retptr(&mut self, adapter: &Adapter, task: u32) -> &mut Self {
+        let Some((given, taken)) = adapter.retptr() else { return self };
+        self.get(task).get(adapter.signature.params.len() as u32 - 1);
+        // The validator has async lowers give an i32, whatever their memory.
+        if given != taken {
+            self.op(Instruction::I64ExtendI32U);
+        }
+        self.store_typed(retptr_field(taken), taken)
     }
     /// Takes the first free record into `task`; there must be one.
     pub(super) fn take_record(&mut self, task: u32) -> &mut Self {

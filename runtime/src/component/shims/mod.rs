@@ -10,6 +10,7 @@ mod fibers;
 pub mod record;
 
 use super::plan::{Adapter, Builtin, CoreType, Lift, LiftKind, Lower, Plan, Signature};
+use super::width::PointerWidth;
 use anyhow::{Result, ensure};
 use asm::{Asm, memarg, val};
 use fibers::Fibers;
@@ -456,9 +457,7 @@ impl<'a> ShimModule<'a> {
         let (mode, signature) = (mode(adapter), return_signature(adapter));
         asm.store64(task, record::INSTANCE, adapter.callee, signature);
         asm.store_const(task, record::RESOLVED, 0);
-        if mode == record::MODE_RETPTR {
-            asm.get(task).get(adapter.signature.params.len() as u32 - 1).store(record::RETPTR);
-        }
+        asm.keep_retptr(adapter, task);
         asm.store64(task, record::RETURN_SLOT, self.layout.return_slot(n), mode);
         let flags = if adapter.async_type { record::FLAG_ASYNC } else { 0 };
         let flags = flags | if self.own_stack(adapter) { record::FLAG_BASE } else { 0 };
@@ -531,8 +530,8 @@ impl<'a> ShimModule<'a> {
             asm.get(task).load(record::PARENT);
         });
         asm.get_all(&results);
-        if mode(&adapter) == record::MODE_RETPTR {
-            asm.get(task).load(record::RETPTR);
+        if let Some((_, taken)) = adapter.retptr() {
+            asm.get(task).load_typed(retptr_field(taken), taken);
         }
         let return_ty = self.ty(&adapter.return_);
         asm.call_indirect(return_ty, self.layout.return_slot(n));
@@ -697,11 +696,18 @@ impl<'a> ShimModule<'a> {
         let return_slot = |asm: &mut Asm| {
             asm.get(task).load(record::RETURN_SLOT);
         };
-        asm.get(task).load(record::MODE).const_(record::MODE_RETPTR).op(Instruction::I32Eq).if_();
-        let retptr_ty = self.ty(&Signature { params: [&ty.params[..], &[CoreType::I32]].concat(), results: vec![] });
-        asm.params().get(task).load(record::RETPTR);
-        return_slot(asm);
-        asm.call_indirect_at(retptr_ty).op(Instruction::Else);
+        let through = |module: &mut Self, asm: &mut Asm, mode: u32, pointer: CoreType| {
+            asm.get(task).load(record::MODE).const_(mode).op(Instruction::I32Eq).if_();
+            let retptr_ty = module.ty(&Signature { params: [&ty.params[..], &[pointer]].concat(), results: vec![] });
+            asm.params().get(task).load_typed(retptr_field(pointer), pointer);
+            return_slot(asm);
+            asm.call_indirect_at(retptr_ty).op(Instruction::Else);
+        };
+        through(self, asm, record::MODE_RETPTR, CoreType::I32);
+        let wide = self.plan.adapters.iter().any(|adapter| mode(adapter) == record::MODE_RETPTR64);
+        if wide {
+            through(self, asm, record::MODE_RETPTR64, CoreType::I64);
+        }
         asm.get(task).load(record::MODE).op(Instruction::I32Eqz).if_();
         let none_ty = self.ty(&Signature { params: ty.params.clone(), results: vec![] });
         asm.params();
@@ -715,6 +721,9 @@ impl<'a> ShimModule<'a> {
             asm.call_indirect_at(flat_ty).store_typed(record::RESULT, result).end();
         }
         asm.end().end();
+        if wide {
+            asm.end();
+        }
     }
 
     /// Pushes a task for a sync to sync call: `(caller, callee is async, callee)`.
@@ -802,11 +811,13 @@ impl<'a> ShimModule<'a> {
     /// A realloc runs with fresh context slots, and its instance cannot be left meanwhile
     /// (CanonicalABI.md, `LiftLowerContext.reallocate`).
     fn realloc(&mut self, n: u32) {
-        let signature = Signature { params: vec![CoreType::I32; 4], results: vec![CoreType::I32] };
+        let options = self.realloc_options(n);
+        let pointer = options.map_or_else(PointerWidth::default, |options| self.plan.width(options)).core_type();
+        let signature = Signature { params: vec![pointer; 4], results: vec![pointer] };
         let ty = self.ty(&signature);
         let mut asm = Asm::new(4);
-        let (task, flag, result) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
-        let flag_global = self.realloc_instance(n).map(may_leave_global);
+        let (task, flag, result) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(val(&pointer)));
+        let flag_global = options.map(|options| may_leave_global(options.instance.as_u32()));
         asm.load_at(record::CURRENT).set(task);
         asm.set_current(|asm| {
             asm.const_(0);
@@ -824,14 +835,15 @@ impl<'a> ShimModule<'a> {
         self.export_function(&export::realloc(n), function);
     }
 
-    fn realloc_instance(&self, n: u32) -> Option<u32> {
+    /// Options that name realloc `n`: all that do are of one instance and one memory's width.
+    fn realloc_options(&self, n: u32) -> Option<&'a CanonicalOptions> {
         let uses = |options: &&CanonicalOptions| match options.data_model {
             CanonicalOptionsDataModel::LinearMemory(memory) => {
                 memory.realloc.is_some_and(|realloc| realloc.as_u32() == n)
             }
             CanonicalOptionsDataModel::Gc {} => false,
         };
-        self.plan.options.iter().find(uses).map(|options| options.instance.as_u32())
+        self.plan.options.iter().find(uses)
     }
 
     /// One entry from the host runs every job that is ready: callbacks and starts of calls have one type.
@@ -1016,8 +1028,16 @@ pub fn return_signature(adapter: &Adapter) -> u32 {
     }
 }
 
+/// Where the record of a task keeps a return pointer of this type.
+fn retptr_field(pointer: CoreType) -> u32 {
+    if pointer == CoreType::I64 { record::RETPTR64 } else { record::RETPTR }
+}
+
 /// How the results of a call through `adapter` travel.
 pub fn mode(adapter: &Adapter) -> u32 {
+    if let Some((_, CoreType::I64)) = adapter.retptr() {
+        return record::MODE_RETPTR64;
+    }
     match (adapter.lower, adapter.signature.results.first()) {
         (Lower::Async { retptr: true } | Lower::SyncRetptr, _) => record::MODE_RETPTR,
         (Lower::Async { retptr: false } | Lower::SyncNone, _) | (Lower::SyncFlat, None) => record::MODE_NONE,

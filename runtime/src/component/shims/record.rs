@@ -13,6 +13,8 @@ pub const RESOLVED: u32 = 8;
 pub const RETPTR: u32 = 12;
 /// The flat result of a sync-lowered call, 8 bytes.
 pub const RESULT: u32 = 16;
+/// Where the caller wants the result (`MODE_RETPTR64`), 8 bytes: such a call has no flat result.
+pub const RETPTR64: u32 = RESULT;
 /// Table slot of the adapter's `return` function.
 pub const RETURN_SLOT: u32 = 24;
 /// How results travel, `MODE_*`.
@@ -55,6 +57,8 @@ pub const MODE_FLAT_F32: u32 = 3;
 pub const MODE_FLAT_F64: u32 = 4;
 /// `return` writes through `RETPTR`.
 pub const MODE_RETPTR: u32 = 5;
+/// `return` writes through `RETPTR64`: the caller has 64-bit pointers.
+pub const MODE_RETPTR64: u32 = 7;
 /// The caller is the host: it lifts the result itself.
 pub const MODE_HOST: u32 = 6;
 

@@ -8,7 +8,7 @@ use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
 
 use wasmtime_environ::component::{ComponentTypes, TypeTupleIndex};
 
-/// Takes a call's parameters: `P::FLAT` core values, or one pointer when those are more than `max_flat`.
+/// Takes a call's parameters: `P::LAYOUT.flat` core values, or one pointer when those are more than `max_flat`.
 pub fn lift_params<P: Lift>(
     cx: &mut LiftCx<'_>,
     params: TypeTupleIndex,
@@ -35,15 +35,16 @@ fn lift_values<T: Lift>(
     src: &mut FlatSource<'_>,
     max_flat: usize,
 ) -> Result<T> {
-    if T::FLAT <= max_flat {
+    if T::LAYOUT.flat <= max_flat {
         return T::lift(cx, ty, src);
     }
-    let at = aligned(src.next() as u32, T::ALIGN)?;
-    slice(cx.memory(), at, T::SIZE)?;
+    let place = T::LAYOUT.at(cx.width());
+    let at = aligned(cx.width().wrap(src.next()), place.align)?;
+    slice(cx.memory(), at, place.size)?;
     T::load(cx, ty, at)
 }
 
-/// Gives a call's parameters: `P::FLAT` core values, or, when those are more than `max_flat`, a pointer to memory
+/// Gives a call's parameters: `P::LAYOUT.flat` core values, or, when those are more than `max_flat`, a pointer to memory
 /// that the callee's `realloc` gave.
 pub fn lower_params<P: Lower>(
     cx: &mut LowerCx<'_>,
@@ -53,16 +54,17 @@ pub fn lower_params<P: Lower>(
     dst: &mut FlatSink<'_>,
 ) -> Result<()> {
     let ty = InterfaceType::Tuple(params);
-    if P::FLAT <= max_flat {
+    if P::LAYOUT.flat <= max_flat {
         return value.lower(cx, ty, dst);
     }
-    let pointer = cx.realloc(0, 0, P::ALIGN as u32, P::SIZE as u32)?;
+    let place = P::LAYOUT.at(cx.width());
+    let pointer = cx.realloc(0, 0, place.align, place.size)?;
     store_at(cx, ty, value, pointer)?;
-    dst.push(u64::from(pointer));
+    dst.push(pointer);
     Ok(())
 }
 
-/// Gives a call's result, the one value of `results` or `()`: `R::FLAT` core values, or, when those are more than
+/// Gives a call's result, the one value of `results` or `()`: `R::LAYOUT.flat` core values, or, when those are more than
 /// `max_flat`, to the memory at `out`, the pointer that the caller passed for it.
 ///
 /// # Panics
@@ -72,20 +74,22 @@ pub fn lower_result<R: Lower>(
     results: TypeTupleIndex,
     value: R,
     max_flat: usize,
-    out: Option<u32>,
+    out: Option<u64>,
     dst: &mut FlatSink<'_>,
 ) -> Result<()> {
     let ty = result_type(results, cx.types());
-    if R::FLAT <= max_flat {
+    if R::LAYOUT.flat <= max_flat {
         return value.lower(cx, ty, dst);
     }
     let pointer = out.expect("a result that does not fit flat has a return pointer");
     store_at(cx, ty, value, pointer)
 }
 
-fn store_at<T: Lower>(cx: &mut LowerCx<'_>, ty: InterfaceType, value: T, pointer: u32) -> Result<()> {
-    let at = aligned(pointer, T::ALIGN)?;
-    slice(cx.memory(), at, T::SIZE)?;
+/// Writes a value to where a guest wants it, if that is aligned and inside its memory.
+pub(crate) fn store_at<T: Lower>(cx: &mut LowerCx<'_>, ty: InterfaceType, value: T, pointer: u64) -> Result<()> {
+    let place = T::LAYOUT.at(cx.width());
+    let at = aligned(pointer, place.align)?;
+    slice(cx.memory(), at, place.size)?;
     value.store(cx, ty, at)
 }
 

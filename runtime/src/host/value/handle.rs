@@ -3,7 +3,7 @@
 //! context's; here only the representation gets its Rust type back.
 
 use super::memory::{read, write};
-use super::{ComponentType, InterfaceType, Lift, Lower, TypeChecker, check, unchecked};
+use super::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker, check, unchecked};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
 
 use std::any::{Any, TypeId, type_name};
@@ -46,9 +46,7 @@ macro_rules! handle {
         }
 
         impl<T: 'static> ComponentType for $name<T> {
-            const SIZE: usize = 4;
-            const ALIGN: usize = 4;
-            const FLAT: usize = 1;
+            const LAYOUT: Layout = Layout::scalar(4);
 
             fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
                 match ty {

@@ -1,45 +1,86 @@
-//! Sizes, alignments and flat counts in a 32-bit memory, computed at compile time.
+//! Sizes, alignments and flat counts, computed at compile time for both widths of pointers.
 //! CanonicalABI.md, "Alignment", "Element Size" and "Flattening". Pure arithmetic; knows no values.
 
 use super::ComponentType;
+use crate::component::width::{Place, PointerWidth, align_to};
 
 /// The place a type takes: bytes and alignment in memory, and core values when flat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Size in bytes, a multiple of `align`.
-    pub size: usize,
-    /// Alignment in bytes, a power of two.
-    pub align: usize,
+    /// In a memory with 32-bit pointers.
+    narrow: Place,
+    /// In a memory with 64-bit pointers.
+    wide: Place,
     /// Number of core values.
     pub flat: usize,
 }
 
 impl Layout {
     /// The place of no value at all: an empty tuple, an absent payload.
-    pub const NOTHING: Layout = Layout { size: 0, align: 1, flat: 0 };
+    pub const NOTHING: Layout = Layout { flat: 0, ..Layout::scalar(0) };
+
+    /// A pointer and a length: strings and lists.
+    pub const RANGE: Layout = {
+        let pointer = Layout {
+            narrow: Place { size: PointerWidth::Bits32.bytes(), align: PointerWidth::Bits32.bytes() },
+            wide: Place { size: PointerWidth::Bits64.bytes(), align: PointerWidth::Bits64.bytes() },
+            flat: 1,
+        };
+        Layout::record(&[pointer, pointer])
+    };
 
     /// The layout of a Rust type.
     pub const fn of<T: ComponentType>() -> Layout {
-        Layout { size: T::SIZE, align: T::ALIGN, flat: T::FLAT }
+        T::LAYOUT
+    }
+
+    /// From a type's places in the two kinds of memory.
+    pub(super) const fn new(narrow: Place, wide: Place, flat: usize) -> Layout {
+        Layout { narrow, wide, flat }
+    }
+
+    /// Bytes and alignment in a memory with such pointers.
+    #[inline]
+    pub const fn at(&self, width: PointerWidth) -> Place {
+        match width {
+            PointerWidth::Bits32 => self.narrow,
+            PointerWidth::Bits64 => self.wide,
+        }
     }
 
     /// One scalar of `size` bytes.
     pub const fn scalar(size: usize) -> Layout {
-        Layout { size, align: size, flat: 1 }
+        let place = Place { size, align: if size == 0 { 1 } else { size } };
+        Layout { narrow: place, wide: place, flat: 1 }
+    }
+
+    /// `count` of these, one behind the other.
+    pub const fn array(self, count: usize) -> Layout {
+        Layout {
+            narrow: Place { size: count * self.narrow.size, align: self.narrow.align },
+            wide: Place { size: count * self.wide.size, align: self.wide.align },
+            flat: count * self.flat,
+        }
     }
 
     /// Fields one behind the other, each at its alignment.
     pub const fn record(fields: &[Layout]) -> Layout {
-        let mut whole = Layout::NOTHING;
+        let mut flat = 0;
         let mut i = 0;
         while i < fields.len() {
-            whole.size = align_to(whole.size, fields[i].align) + fields[i].size;
-            whole.align = max(whole.align, fields[i].align);
-            whole.flat += fields[i].flat;
+            flat += fields[i].flat;
             i += 1;
         }
-        whole.size = align_to(whole.size, whole.align);
-        whole
+        Layout { narrow: record(fields, PointerWidth::Bits32), wide: record(fields, PointerWidth::Bits64), flat }
+    }
+
+    /// Room for either.
+    pub(super) const fn union(self, other: Layout) -> Layout {
+        Layout {
+            narrow: union(self.narrow, other.narrow),
+            wide: union(self.wide, other.wide),
+            flat: max(self.flat, other.flat),
+        }
     }
 
     /// An enum of `cases` names: its discriminant alone.
@@ -58,10 +99,20 @@ impl Layout {
     }
 }
 
-/// The smallest multiple of `align` that is not below `at`. `align` is a power of two.
-pub const fn align_to(at: usize, align: usize) -> usize {
-    assert!(align.is_power_of_two());
-    (at + align - 1) & !(align - 1)
+const fn record(fields: &[Layout], width: PointerWidth) -> Place {
+    let mut whole = Place { size: 0, align: 1 };
+    let mut i = 0;
+    while i < fields.len() {
+        let field = fields[i].at(width);
+        field.next_field(&mut whole.size);
+        whole.align = max(whole.align, field.align);
+        i += 1;
+    }
+    Place { size: align_to(whole.size, whole.align), ..whole }
+}
+
+const fn union(one: Place, other: Place) -> Place {
+    Place { size: max(one.size, other.size), align: max(one.align, other.align) }
 }
 
 /// Bytes of the discriminant of a variant with `cases` cases.

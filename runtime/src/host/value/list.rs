@@ -1,16 +1,14 @@
 //! `list<T>` as `Vec<T>`, and `list<T, N>` as `[T; N]`.
 //! CanonicalABI.md, "Loading": `load_list*`, "Storing": `store_list*`.
 
-use super::memory::{BYTE_LENGTH_MAX, aligned, read_pair, slice, write_pair};
-use super::{ComponentType, InterfaceType, Lift, Lower, TypeChecker, check, unchecked};
+use super::memory::{BYTE_LENGTH_MAX, Range, aligned, lift_pair, load_pair, lower_pair, slice, store_pair};
+use super::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker, check, unchecked};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
 
 use wasmtime::{bail, format_err};
 
 impl<T: ComponentType> ComponentType for Vec<T> {
-    const SIZE: usize = 8;
-    const ALIGN: usize = 4;
-    const FLAT: usize = 2;
+    const LAYOUT: Layout = Layout::RANGE;
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {
@@ -24,48 +22,46 @@ impl<T: ComponentType> ComponentType for Vec<T> {
 
 impl<T: Lift> Lift for Vec<T> {
     fn lift(cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<Self> {
-        let pointer = src.next() as u32;
-        let len = src.next() as u32;
-        load_range(cx, element(ty, cx.types()), pointer, len)
+        let range = lift_pair(cx, src);
+        load_range(cx, element(ty, cx.types()), range)
     }
 
     fn load(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<Self> {
-        let (pointer, len) = read_pair(cx.memory(), at)?;
-        load_range(cx, element(ty, cx.types()), pointer, len)
+        let range = load_pair(cx, at)?;
+        load_range(cx, element(ty, cx.types()), range)
     }
 }
 
 impl<T: Lower> Lower for Vec<T> {
     fn lower(self, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()> {
-        let (pointer, len) = store_range(self, cx, ty)?;
-        dst.push(u64::from(pointer));
-        dst.push(u64::from(len));
+        let range = store_range(self, cx, ty)?;
+        lower_pair(dst, range);
         Ok(())
     }
 
     fn store(self, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()> {
         let range = store_range(self, cx, ty)?;
-        write_pair(cx.memory(), at, range)
+        store_pair(cx, at, range)
     }
 }
 
 /// A list that a guest points to. Nothing is allocated before its range is known to be inside the memory.
-fn load_range<T: Lift>(cx: &mut LiftCx<'_>, element: InterfaceType, pointer: u32, len: u32) -> Result<Vec<T>> {
-    let len = len as usize;
-    let byte_len = byte_len::<T>(len)?;
-    let at = aligned(pointer, T::ALIGN)?;
+fn load_range<T: Lift>(cx: &mut LiftCx<'_>, element: InterfaceType, (pointer, len): Range) -> Result<Vec<T>> {
+    let place = T::LAYOUT.at(cx.width());
+    let byte_len = byte_len(len, place.size)?;
+    let at = aligned(pointer, place.align)?;
     slice(cx.memory(), at, byte_len)?;
-    T::load_list(cx, element, at, len)
+    T::load_list(cx, element, at, len as usize)
 }
 
 /// Allocates in the guest and writes the list there: its pointer and length.
-fn store_range<T: Lower>(values: Vec<T>, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<(u32, u32)> {
-    let byte_len = byte_len::<T>(values.len())?;
-    // `byte_len` fits in 28 bits and no element is empty, so neither cast loses anything.
-    let len = values.len() as u32;
-    let pointer = cx.realloc(0, 0, T::ALIGN as u32, byte_len as u32)?;
+fn store_range<T: Lower>(values: Vec<T>, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<Range> {
+    let place = T::LAYOUT.at(cx.width());
+    let len = values.len() as u64;
+    let byte_len = byte_len(len, place.size)?;
+    let pointer = cx.realloc(0, 0, place.align, byte_len)?;
     let element = element(ty, cx.types());
-    T::store_list(values, cx, element, aligned(pointer, T::ALIGN)?)?;
+    T::store_list(values, cx, element, aligned(pointer, place.align)?)?;
     Ok((pointer, len))
 }
 
@@ -76,11 +72,11 @@ fn element(ty: InterfaceType, types: &wasmtime_environ::component::ComponentType
     }
 }
 
-/// Bytes of `len` elements in guest memory; more than a list may have is an error.
-pub(super) fn byte_len<T: ComponentType>(len: usize) -> Result<usize> {
-    match len.checked_mul(T::SIZE) {
-        Some(bytes) if bytes <= BYTE_LENGTH_MAX => Ok(bytes),
-        _ => Err(format_err!("a list of {len} elements of {} bytes is longer than {BYTE_LENGTH_MAX} bytes", T::SIZE)),
+/// Bytes of `len` elements of `size` bytes in guest memory; more than a list may have is an error.
+pub(super) fn byte_len(len: u64, size: usize) -> Result<usize> {
+    match len.checked_mul(size as u64) {
+        Some(bytes) if bytes <= BYTE_LENGTH_MAX as u64 => Ok(bytes as usize),
+        _ => Err(format_err!("a list of {len} elements of {size} bytes is longer than {BYTE_LENGTH_MAX} bytes")),
     }
 }
 
@@ -92,27 +88,27 @@ pub(super) fn charge<T>(cx: &mut LiftCx<'_>, len: usize) -> Result<()> {
 
 /// [`Lift::load_list`] for elements that have no faster way.
 pub(super) fn load_each<T: Lift>(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize, len: usize) -> Result<Vec<T>> {
-    slice(cx.memory(), at, byte_len::<T>(len)?)?;
+    let size = T::LAYOUT.at(cx.width()).size;
+    slice(cx.memory(), at, byte_len(len as u64, size)?)?;
     charge::<T>(cx, len)?;
     let mut values = Vec::with_capacity(len);
     for i in 0..len {
-        values.push(T::load(cx, ty, at + i * T::SIZE)?);
+        values.push(T::load(cx, ty, at + i * size)?);
     }
     Ok(values)
 }
 
 /// [`Lower::store_list`] for elements that have no faster way.
 pub(super) fn store_each<T: Lower>(values: Vec<T>, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()> {
+    let size = T::LAYOUT.at(cx.width()).size;
     for (i, value) in values.into_iter().enumerate() {
-        value.store(cx, ty, at + i * T::SIZE)?;
+        value.store(cx, ty, at + i * size)?;
     }
     Ok(())
 }
 
 impl<T: ComponentType, const N: usize> ComponentType for [T; N] {
-    const SIZE: usize = N * T::SIZE;
-    const ALIGN: usize = T::ALIGN;
-    const FLAT: usize = N * T::FLAT;
+    const LAYOUT: Layout = T::LAYOUT.array(N);
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {

@@ -1,6 +1,7 @@
 //! Checked access to linear memory. All addresses come from guests, directly or through `realloc`; none is trusted.
 
-use crate::abi::Result;
+use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
+use crate::component::width::PointerWidth;
 
 use wasmtime::format_err;
 
@@ -44,20 +45,45 @@ pub(super) fn write<const N: usize>(memory: &mut [u8], at: usize, bytes: [u8; N]
 }
 
 /// A pointer and a length, as lists and strings have them.
-pub(super) fn read_pair(memory: &[u8], at: usize) -> Result<(u32, u32)> {
-    let [p0, p1, p2, p3, l0, l1, l2, l3] = read::<8>(memory, at)?;
-    Ok((u32::from_le_bytes([p0, p1, p2, p3]), u32::from_le_bytes([l0, l1, l2, l3])))
+pub(super) type Range = (u64, u64);
+
+/// Takes a range from core values.
+pub(super) fn lift_pair(cx: &LiftCx<'_>, src: &mut FlatSource<'_>) -> Range {
+    (cx.width().wrap(src.next()), cx.width().wrap(src.next()))
 }
 
-/// Writes a pointer and a length.
-pub(super) fn write_pair(memory: &mut [u8], at: usize, (pointer, len): (u32, u32)) -> Result<()> {
-    write(memory, at, pointer.to_le_bytes())?;
-    write(memory, at + 4, len.to_le_bytes())
+/// Takes a range from memory.
+pub(super) fn load_pair(cx: &LiftCx<'_>, at: usize) -> Result<Range> {
+    let memory = cx.memory();
+    match cx.width() {
+        PointerWidth::Bits32 => {
+            let pair = u64::from_le_bytes(read(memory, at)?);
+            Ok((u64::from(pair as u32), pair >> 32))
+        }
+        PointerWidth::Bits64 => {
+            let pair = u128::from_le_bytes(read(memory, at)?);
+            Ok((pair as u64, (pair >> 64) as u64))
+        }
+    }
+}
+
+/// Gives a range as core values.
+pub(super) fn lower_pair(dst: &mut FlatSink<'_>, (pointer, len): Range) {
+    dst.push(pointer);
+    dst.push(len);
+}
+
+/// Writes a range to memory. Both its numbers are as wide as the memory's pointers.
+pub(super) fn store_pair(cx: &mut LowerCx<'_>, at: usize, (pointer, len): Range) -> Result<()> {
+    match cx.width() {
+        PointerWidth::Bits32 => write(cx.memory(), at, (pointer | len << 32).to_le_bytes()),
+        PointerWidth::Bits64 => write(cx.memory(), at, (u128::from(pointer) | u128::from(len) << 64).to_le_bytes()),
+    }
 }
 
 /// A guest's pointer to something with alignment `align`.
-pub(super) fn aligned(pointer: u32, align: usize) -> Result<usize> {
-    let at = pointer as usize;
+pub(super) fn aligned(pointer: u64, align: usize) -> Result<usize> {
+    let at = usize::try_from(pointer)?;
     if at & (align - 1) != 0 {
         return Err(format_err!("pointer {at:#x} is not aligned to {align}"));
     }

@@ -2,7 +2,7 @@
 //! writes it to a guest.
 //!
 //! The rules are CanonicalABI.md, "Lifting and Lowering Values" and the sections it leans on; each function names the
-//! one it follows. Layouts (memory32) are constants of the Rust type and are compared with the component's own type
+//! one it follows. Layouts are constants of the Rust type and are compared with the component's own type
 //! once, at link time, by [`ComponentType::check`]. After that nothing here looks at a name again: a type that does
 //! not fit later is our fault and asserts, while whatever a guest can do wrong is an `Err`, which traps it.
 //!
@@ -29,6 +29,7 @@ mod tests;
 
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
 
+pub(crate) use call::store_at;
 pub use call::{lift_params, lift_result, lower_params, lower_result, result_type};
 pub use check::{TypeChecker, check_export, check_function};
 pub use failure::{Failure, OrTrap};
@@ -38,12 +39,8 @@ pub use wasmtime_environ::component::InterfaceType;
 
 /// A Rust type that stands for a component-model type.
 pub trait ComponentType: 'static + Sized {
-    /// Bytes of a value in a 32-bit memory (CanonicalABI.md, "Element Size").
-    const SIZE: usize;
-    /// Its alignment in bytes, a power of two (CanonicalABI.md, "Alignment").
-    const ALIGN: usize;
-    /// How many core values it is when passed without memory (CanonicalABI.md, "Flattening").
-    const FLAT: usize;
+    /// What a value takes in memory, and how many core values it is when passed without.
+    const LAYOUT: Layout;
 
     /// Is `ty` this type? The error says where and how it differs, for the link error message.
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String>;
@@ -53,10 +50,10 @@ pub trait ComponentType: 'static + Sized {
 ///
 /// `ty` is the component's type for the value; it has passed [`ComponentType::check`].
 pub trait Lift: ComponentType {
-    /// Takes the value from core values: exactly `FLAT` of them, also when it fails to use all.
+    /// Takes the value from core values: exactly `LAYOUT.flat` of them, also when it fails to use all.
     fn lift(cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<Self>;
 
-    /// Takes the value from memory at `at`, which is a multiple of `ALIGN`. Out of bounds is an `Err`.
+    /// Takes the value from memory at `at`, which is a multiple of its alignment. Out of bounds is an `Err`.
     fn load(cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<Self>;
 
     /// Takes `len` values that lie one behind the other from `at`; `ty` is the type of one.
@@ -69,10 +66,10 @@ pub trait Lift: ComponentType {
 ///
 /// `ty` is the component's type for the value; it has passed [`ComponentType::check`].
 pub trait Lower: ComponentType {
-    /// Gives the value as exactly `FLAT` core values.
+    /// Gives the value as exactly `LAYOUT.flat` core values.
     fn lower(self, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()>;
 
-    /// Writes the value to memory at `at`, which is a multiple of `ALIGN`. Out of bounds is an `Err`.
+    /// Writes the value to memory at `at`, which is a multiple of its alignment. Out of bounds is an `Err`.
     fn store(self, cx: &mut LowerCx<'_>, ty: InterfaceType, at: usize) -> Result<()>;
 
     /// Writes the values one behind the other from `at`; `ty` is the type of one.

@@ -2,9 +2,9 @@
 //! CanonicalABI.md, "Loading": `load_record`, "Storing": `store_record`. A tuple is a record without names
 //! ("Despecialization").
 
-use super::layout::{Layout, align_to};
-use super::{ComponentType, InterfaceType, Lift, Lower, TypeChecker, check, unchecked};
+use super::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker, check, unchecked};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
+use crate::component::width::PointerWidth;
 
 use wasmtime_environ::component::{ComponentTypes, RecordField};
 
@@ -22,23 +22,21 @@ pub fn fields(ty: InterfaceType, types: &ComponentTypes) -> &[RecordField] {
 /// Loads the field that comes next after `at`, and moves `at` behind it.
 #[inline]
 pub fn load_field<T: Lift>(cx: &mut LiftCx<'_>, ty: InterfaceType, at: &mut usize) -> Result<T> {
-    let start = next::<T>(at);
+    let start = next::<T>(cx.width(), at);
     T::load(cx, ty, start)
 }
 
 /// Stores the field that comes next after `at`, and moves `at` behind it.
 #[inline]
 pub fn store_field<T: Lower>(value: T, cx: &mut LowerCx<'_>, ty: InterfaceType, at: &mut usize) -> Result<()> {
-    let start = next::<T>(at);
+    let start = next::<T>(cx.width(), at);
     value.store(cx, ty, start)
 }
 
 /// The record itself is aligned to its strictest field, so aligning the address aligns the offset.
 #[inline]
-fn next<T: ComponentType>(at: &mut usize) -> usize {
-    let start = align_to(*at, T::ALIGN);
-    *at = start + T::SIZE;
-    start
+fn next<T: ComponentType>(width: PointerWidth, at: &mut usize) -> usize {
+    T::LAYOUT.at(width).next_field(at)
 }
 
 fn elements(ty: InterfaceType, types: &ComponentTypes) -> &[InterfaceType] {
@@ -50,9 +48,7 @@ fn elements(ty: InterfaceType, types: &ComponentTypes) -> &[InterfaceType] {
 
 /// No value: the result of a function without one, the payload of a case without one, parameters where none are.
 impl ComponentType for () {
-    const SIZE: usize = 0;
-    const ALIGN: usize = 1;
-    const FLAT: usize = 0;
+    const LAYOUT: Layout = Layout::NOTHING;
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {
@@ -85,9 +81,7 @@ impl Lower for () {
 macro_rules! tuple {
     ($($name:ident $index:tt),+) => {
         impl<$($name: ComponentType),+> ComponentType for ($($name,)+) {
-            const SIZE: usize = Layout::record(&[$(Layout::of::<$name>()),+]).size;
-            const ALIGN: usize = Layout::record(&[$(Layout::of::<$name>()),+]).align;
-            const FLAT: usize = Layout::record(&[$(Layout::of::<$name>()),+]).flat;
+            const LAYOUT: Layout = Layout::record(&[$(Layout::of::<$name>()),+]);
 
             fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
                 check::tuple(ty, types, &[$(<$name as ComponentType>::check),+])

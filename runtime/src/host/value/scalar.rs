@@ -5,7 +5,7 @@
 //! needs no conversion: taking the low bits is the wrap, and zero-extending is the way back.
 
 use super::memory::{read, slice, slice_mut, write};
-use super::{ComponentType, InterfaceType, Lift, Lower, TypeChecker, check, list};
+use super::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker, check, list};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
 
 use wasmtime::format_err;
@@ -20,9 +20,7 @@ macro_rules! number {
         load_list: $load_list:expr, store_list: $store_list:expr
     ) => {
         impl ComponentType for $rust {
-            const SIZE: usize = size_of::<$bits>();
-            const ALIGN: usize = size_of::<$bits>();
-            const FLAT: usize = 1;
+            const LAYOUT: Layout = Layout::scalar(size_of::<$bits>());
 
             fn check(ty: &InterfaceType, _: &TypeChecker<'_>) -> std::result::Result<(), String> {
                 check::scalar(ty, InterfaceType::$wit)
@@ -42,7 +40,7 @@ macro_rules! number {
             }
 
             fn load_list(cx: &mut LiftCx<'_>, _: InterfaceType, at: usize, len: usize) -> Result<Vec<Self>> {
-                let byte_len = list::byte_len::<Self>(len)?;
+                let byte_len = list::byte_len(len as u64, size_of::<$bits>())?;
                 list::charge::<Self>(cx, len)?;
                 Ok($load_list(slice(cx.memory(), at, byte_len)?))
             }
@@ -61,7 +59,7 @@ macro_rules! number {
             }
 
             fn store_list(values: Vec<Self>, cx: &mut LowerCx<'_>, _: InterfaceType, at: usize) -> Result<()> {
-                let byte_len = list::byte_len::<Self>(values.len())?;
+                let byte_len = list::byte_len(values.len() as u64, size_of::<$bits>())?;
                 $store_list(slice_mut(cx.memory(), at, byte_len)?, values);
                 Ok(())
             }
@@ -136,9 +134,7 @@ fn f64_to_bits(value: f64) -> u64 {
 }
 
 impl ComponentType for bool {
-    const SIZE: usize = 1;
-    const ALIGN: usize = 1;
-    const FLAT: usize = 1;
+    const LAYOUT: Layout = Layout::scalar(1);
 
     fn check(ty: &InterfaceType, _: &TypeChecker<'_>) -> std::result::Result<(), String> {
         check::scalar(ty, InterfaceType::Bool)
@@ -168,9 +164,7 @@ impl Lower for bool {
 }
 
 impl ComponentType for char {
-    const SIZE: usize = 4;
-    const ALIGN: usize = 4;
-    const FLAT: usize = 1;
+    const LAYOUT: Layout = Layout::scalar(4);
 
     fn check(ty: &InterfaceType, _: &TypeChecker<'_>) -> std::result::Result<(), String> {
         check::scalar(ty, InterfaceType::Char)

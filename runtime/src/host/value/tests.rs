@@ -4,6 +4,7 @@
 use super::check::Check;
 use super::variant::VariantLayout;
 use super::{ComponentType, Failure, InterfaceType, Layout, OrTrap, Own, TypeChecker, check, memory};
+use crate::component::width::PointerWidth;
 
 use wasmparser::Validator;
 use wasmtime_environ::component::{
@@ -98,10 +99,12 @@ impl Types {
     }
 }
 
-/// Is the layout what the engine computes for the same shape?
+/// Is the layout what the engine computes for the same shape, with pointers of both widths?
 fn same(ours: Layout, engine: &CanonicalAbiInfo) {
-    let theirs = (engine.size32 as usize, engine.align32 as usize, engine.flat_count.map(usize::from));
-    assert_eq!((ours.size, ours.align, Some(ours.flat)), theirs);
+    for width in [PointerWidth::Bits32, PointerWidth::Bits64] {
+        assert_eq!(ours.at(width), width.place(engine), "{width:?}");
+    }
+    assert_eq!(Some(ours.flat), engine.flat_count.map(usize::from));
 }
 
 #[test]

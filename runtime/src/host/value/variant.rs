@@ -2,10 +2,11 @@
 //! CanonicalABI.md, "Loading": `load_variant`, "Storing": `store_variant`, "Flat Lifting": `lift_flat_variant`,
 //! "Flat Lowering": `lower_flat_variant`.
 
-use super::layout::{Layout, align_to, discriminant_size, max};
+use super::layout::{discriminant_size, max};
 use super::memory::{read, write};
-use super::{ComponentType, InterfaceType, Lift, Lower, NO_TYPE, TypeChecker, check, unchecked};
+use super::{ComponentType, InterfaceType, Layout, Lift, Lower, NO_TYPE, TypeChecker, check, unchecked};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, Result};
+use crate::component::width::{Place, PointerWidth, align_to};
 
 use wasmtime::{bail, format_err};
 use wasmtime_environ::component::ComponentTypes;
@@ -19,8 +20,8 @@ pub struct VariantLayout {
     cases: usize,
     /// Bytes of the discriminant: 1, 2 or 4.
     discriminant: usize,
-    /// Bytes from the variant's start to its payload.
-    payload: usize,
+    /// The room of all payloads.
+    payload: Layout,
 }
 
 impl VariantLayout {
@@ -29,22 +30,22 @@ impl VariantLayout {
         let mut payload = Layout::NOTHING;
         let mut i = 0;
         while i < cases.len() {
-            payload.size = max(payload.size, cases[i].size);
-            payload.align = max(payload.align, cases[i].align);
-            payload.flat = max(payload.flat, cases[i].flat);
+            payload = payload.union(cases[i]);
             i += 1;
         }
         let discriminant = discriminant_size(cases.len());
-        let align = max(discriminant, payload.align);
-        let start = align_to(discriminant, payload.align);
-        let size = align_to(start + payload.size, align);
-        let whole = Layout { size, align, flat: 1 + payload.flat };
-        VariantLayout { whole, cases: cases.len(), discriminant, payload: start }
+        let whole = Layout::new(
+            variant(discriminant, payload.at(PointerWidth::Bits32)),
+            variant(discriminant, payload.at(PointerWidth::Bits64)),
+            1 + payload.flat,
+        );
+        VariantLayout { whole, cases: cases.len(), discriminant, payload }
     }
 
     /// Bytes from the variant's start to its payload.
-    pub(super) fn payload(&self) -> usize {
-        self.payload
+    #[inline]
+    pub(super) fn payload(&self, width: PointerWidth) -> usize {
+        align_to(self.discriminant, self.payload.at(width).align)
     }
 
     /// Which case comes next in the core values; below the number of cases. Its payload must be lifted next.
@@ -57,7 +58,7 @@ impl VariantLayout {
     #[inline]
     pub fn lift_payload<T: Lift>(&self, cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<'_>) -> Result<T> {
         let value = T::lift(cx, ty, src)?;
-        for _ in 1 + T::FLAT..self.whole.flat {
+        for _ in 1 + T::LAYOUT.flat..self.whole.flat {
             src.next();
         }
         Ok(value)
@@ -77,7 +78,7 @@ impl VariantLayout {
     /// The payload of the variant at `at`.
     #[inline]
     pub fn load_payload<T: Lift>(&self, cx: &mut LiftCx<'_>, ty: InterfaceType, at: usize) -> Result<T> {
-        T::load(cx, ty, at + self.payload)
+        T::load(cx, ty, at + self.payload(cx.width()))
     }
 
     /// Gives case number `case` with its payload, and zeroes where a wider case would have more.
@@ -92,7 +93,7 @@ impl VariantLayout {
     ) -> Result<()> {
         dst.push(u64::from(case));
         payload.lower(cx, ty, dst)?;
-        dst.pad(self.whole.flat - 1 - T::FLAT);
+        dst.pad(self.whole.flat - 1 - T::LAYOUT.flat);
         Ok(())
     }
 
@@ -111,7 +112,8 @@ impl VariantLayout {
             2 => write(cx.memory(), at, (case as u16).to_le_bytes())?,
             _ => write(cx.memory(), at, case.to_le_bytes())?,
         }
-        payload.store(cx, ty, at + self.payload)
+        let at = at + self.payload(cx.width());
+        payload.store(cx, ty, at)
     }
 
     #[inline]
@@ -121,6 +123,13 @@ impl VariantLayout {
         }
         Err(format_err!("discriminant {case} out of range [0..{}) of a variant", self.cases))
     }
+}
+
+/// A discriminant, and room for the payloads behind it.
+const fn variant(discriminant: usize, payload: Place) -> Place {
+    let align = max(discriminant, payload.align);
+    let start = align_to(discriminant, payload.align);
+    Place { size: align_to(start + payload.size, align), align }
 }
 
 /// The payload type of case number `case` of a variant type, [`NO_TYPE`] where it has none.
@@ -145,9 +154,7 @@ pub fn no_such_case<T>(case: u32) -> Result<T> {
 }
 
 impl<T: ComponentType> ComponentType for Option<T> {
-    const SIZE: usize = option_layout::<T>().whole.size;
-    const ALIGN: usize = option_layout::<T>().whole.align;
-    const FLAT: usize = option_layout::<T>().whole.flat;
+    const LAYOUT: Layout = option_layout::<T>().whole;
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {
@@ -208,9 +215,7 @@ impl<T: Lower> Lower for Option<T> {
 
 /// `()` stands for an absent payload, on either side.
 impl<T: ComponentType, E: ComponentType> ComponentType for std::result::Result<T, E> {
-    const SIZE: usize = result_layout::<T, E>().whole.size;
-    const ALIGN: usize = result_layout::<T, E>().whole.align;
-    const FLAT: usize = result_layout::<T, E>().whole.flat;
+    const LAYOUT: Layout = result_layout::<T, E>().whole;
 
     fn check(ty: &InterfaceType, types: &TypeChecker<'_>) -> std::result::Result<(), String> {
         match ty {

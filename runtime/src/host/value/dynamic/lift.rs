@@ -2,11 +2,12 @@
 
 use super::{Handle, Readable, Value, cases, layout, variant_layout};
 use crate::abi::{FlatSource, LiftCx, Result};
-use crate::host::value::layout::align_to;
-use crate::host::value::memory::{BYTE_LENGTH_MAX, aligned, read, read_pair, slice};
+use crate::component::width::Place as Room;
+use crate::host::value::list::byte_len;
+use crate::host::value::memory::{aligned, lift_pair, load_pair, read, slice};
 use crate::host::value::{InterfaceType, Lift};
 
-use wasmtime::{bail, format_err};
+use wasmtime::bail;
 
 /// Where the value is: in core values, or in memory at an address.
 enum Place<'a, 'b> {
@@ -20,8 +21,8 @@ pub(super) fn lift(cx: &mut LiftCx<'_>, ty: InterfaceType, src: &mut FlatSource<
 }
 
 /// Takes a value from the memory that `pointer`, which comes from a guest, points to.
-pub(super) fn load_through(cx: &mut LiftCx<'_>, ty: InterfaceType, pointer: u32) -> Result<Value> {
-    let place = layout(ty, cx.types());
+pub(super) fn load_through(cx: &mut LiftCx<'_>, ty: InterfaceType, pointer: u64) -> Result<Value> {
+    let place = layout(ty, cx.types()).at(cx.width());
     let at = aligned(pointer, place.align)?;
     slice(cx.memory(), at, place.size)?;
     take(cx, ty, Place::Memory(at))
@@ -90,10 +91,8 @@ fn sequence(
         }
         Place::Memory(mut at) => {
             for ty in types {
-                let field = layout(ty, cx.types());
-                at = align_to(at, field.align);
-                values.push(take(cx, ty, Place::Memory(at))?);
-                at += field.size;
+                let start = layout(ty, cx.types()).at(cx.width()).next_field(&mut at);
+                values.push(take(cx, ty, Place::Memory(start))?);
             }
         }
     }
@@ -101,34 +100,33 @@ fn sequence(
 }
 
 /// The range of a list: its pointer and length, checked to be inside the memory before anything is allocated for it.
-fn range(cx: &mut LiftCx<'_>, size: usize, align: usize, place: Place<'_, '_>) -> Result<(usize, usize)> {
+fn range(cx: &mut LiftCx<'_>, element: Room, place: Place<'_, '_>) -> Result<(usize, usize)> {
     let (pointer, len) = match place {
-        Place::Flat(src) => (src.next() as u32, src.next() as u32),
-        Place::Memory(at) => read_pair(cx.memory(), at)?,
+        Place::Flat(src) => lift_pair(cx, src),
+        Place::Memory(at) => load_pair(cx, at)?,
     };
-    let bytes = (len as usize).checked_mul(size).filter(|bytes| *bytes <= BYTE_LENGTH_MAX);
-    let bytes = bytes.ok_or_else(|| format_err!("a list of {len} elements of {size} bytes is too long"))?;
-    let at = aligned(pointer, align)?;
+    let bytes = byte_len(len, element.size)?;
+    let at = aligned(pointer, element.align)?;
     slice(cx.memory(), at, bytes)?;
     Ok((at, len as usize))
 }
 
 fn list(cx: &mut LiftCx<'_>, element: InterfaceType, place: Place<'_, '_>) -> Result<Vec<Value>> {
-    let element_layout = layout(element, cx.types());
-    let (at, len) = range(cx, element_layout.size, element_layout.align, place)?;
+    let (at, len) = range(cx, layout(element, cx.types()).at(cx.width()), place)?;
     sequence(cx, std::iter::repeat_n(element, len), Place::Memory(at))
 }
 
 fn map(cx: &mut LiftCx<'_>, index: wasmtime_environ::component::TypeMapIndex, place: Place<'_, '_>) -> Result<Value> {
     let ty = &cx.types()[index];
-    let size = ty.entry_abi.size32 as usize;
-    let (at, len) = range(cx, size, ty.entry_abi.align32 as usize, place)?;
+    let entry_place = cx.width().place(&ty.entry_abi);
+    let (at, len) = range(cx, entry_place, place)?;
     cx.charge(len.saturating_mul(2 * size_of::<Value>()))?;
     let mut entries = Vec::with_capacity(len);
     for n in 0..len {
-        let entry = at + n * size;
+        let entry = at + n * entry_place.size;
         let key = take(cx, ty.key, Place::Memory(entry))?;
-        entries.push((key, take(cx, ty.value, Place::Memory(entry + ty.value_offset32 as usize))?));
+        let value = Place::Memory(entry + cx.width().value_offset(ty));
+        entries.push((key, take(cx, ty.value, value)?));
     }
     Ok(Value::Map(entries))
 }
@@ -142,7 +140,7 @@ fn flags(
     let ty = InterfaceType::Flags(index);
     let bits = match place {
         Place::Flat(src) => src.next() as u32,
-        Place::Memory(at) => match layout(ty, cx.types()).size {
+        Place::Memory(at) => match layout(ty, cx.types()).at(cx.width()).size {
             1 => u32::from(u8::from_le_bytes(read(cx.memory(), at)?)),
             2 => u32::from(u16::from_le_bytes(read(cx.memory(), at)?)),
             _ => u32::from_le_bytes(read(cx.memory(), at)?),
@@ -171,7 +169,7 @@ fn variant(cx: &mut LiftCx<'_>, ty: InterfaceType, place: Place<'_, '_>) -> Resu
         }
         Place::Memory(at) => {
             let case = place_of.load_case(cx, at)?;
-            let start = Place::Memory(at + place_of.payload());
+            let start = Place::Memory(at + place_of.payload(cx.width()));
             (case, cases[case as usize].1.map(|ty| take(cx, ty, start)).transpose()?)
         }
     };

@@ -2,12 +2,13 @@
 
 use super::{Handle, Value, case_of, cases, layout, variant_layout};
 use crate::abi::{FlatSink, LowerCx, Result};
-use crate::host::value::layout::align_to;
-use crate::host::value::memory::{BYTE_LENGTH_MAX, aligned, slice, write, write_pair};
+use crate::component::width::Place as Room;
+use crate::host::value::list::byte_len;
+use crate::host::value::memory::{Range, aligned, lower_pair, slice, store_pair, write};
 use crate::host::value::variant::VariantLayout;
 use crate::host::value::{InterfaceType, Lower, NO_TYPE};
 
-use wasmtime::{bail, format_err};
+use wasmtime::bail;
 use wasmtime_environ::component::ComponentTypes;
 
 /// Where the value goes: to core values, or to memory at an address.
@@ -22,9 +23,9 @@ pub(super) fn lower(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: 
 }
 
 /// Writes a value to memory that the callee's `realloc` gives, and tells where that is.
-pub(super) fn store_through(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<u32> {
-    let place = layout(ty, cx.types());
-    let pointer = cx.realloc(0, 0, place.align as u32, place.size as u32)?;
+pub(super) fn store_through(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType) -> Result<u64> {
+    let place = layout(ty, cx.types()).at(cx.width());
+    let pointer = cx.realloc(0, 0, place.align, place.size)?;
     let at = aligned(pointer, place.align)?;
     slice(cx.memory(), at, place.size)?;
     give(value, cx, ty, Place::Memory(at))?;
@@ -88,28 +89,22 @@ fn sequence(
     match place {
         Place::Flat(dst) => values.into_iter().zip(types).try_for_each(|(value, ty)| lower(value, cx, ty, dst)),
         Place::Memory(mut at) => values.into_iter().zip(types).try_for_each(|(value, ty)| {
-            let field = layout(ty, cx.types());
-            at = align_to(at, field.align);
-            let start = at;
-            at += field.size;
+            let start = layout(ty, cx.types()).at(cx.width()).next_field(&mut at);
             give(value, cx, ty, Place::Memory(start))
         }),
     }
 }
 
 /// Room for `len` elements in the guest: where it is.
-fn room(cx: &mut LowerCx<'_>, len: usize, size: usize, align: usize) -> Result<(u32, u32)> {
-    let bytes = len.checked_mul(size).filter(|bytes| *bytes <= BYTE_LENGTH_MAX);
-    let bytes = bytes.ok_or_else(|| format_err!("a list of {len} elements of {size} bytes is too long"))?;
-    let pointer = cx.realloc(0, 0, align as u32, bytes as u32)?;
+fn room(cx: &mut LowerCx<'_>, len: usize, element: Room) -> Result<Range> {
+    let bytes = byte_len(len as u64, element.size)?;
+    let pointer = cx.realloc(0, 0, element.align, bytes)?;
     slice(cx.memory(), pointer as usize, bytes)?;
-    // No element is empty, so a length whose bytes fit in 28 bits fits too.
-    Ok((pointer, len as u32))
+    Ok((pointer, len as u64))
 }
 
 fn list(values: Vec<Value>, cx: &mut LowerCx<'_>, element: InterfaceType, place: Place<'_, '_>) -> Result<()> {
-    let element_layout = layout(element, cx.types());
-    let (pointer, len) = room(cx, values.len(), element_layout.size, element_layout.align)?;
+    let (pointer, len) = room(cx, values.len(), layout(element, cx.types()).at(cx.width()))?;
     sequence(values, cx, std::iter::repeat_n(element, len as usize), Place::Memory(pointer as usize))?;
     give_range((pointer, len), cx, place)
 }
@@ -121,24 +116,23 @@ fn map(
     place: Place<'_, '_>,
 ) -> Result<()> {
     let ty = &cx.types()[index];
-    let size = ty.entry_abi.size32 as usize;
-    let (pointer, len) = room(cx, entries.len(), size, ty.entry_abi.align32 as usize)?;
+    let (width, entry_place) = (cx.width(), cx.width().place(&ty.entry_abi));
+    let (pointer, len) = room(cx, entries.len(), entry_place)?;
     for (n, (key, value)) in entries.into_iter().enumerate() {
-        let entry = pointer as usize + n * size;
+        let entry = pointer as usize + n * entry_place.size;
         give(key, cx, ty.key, Place::Memory(entry))?;
-        give(value, cx, ty.value, Place::Memory(entry + ty.value_offset32 as usize))?;
+        give(value, cx, ty.value, Place::Memory(entry + width.value_offset(ty)))?;
     }
     give_range((pointer, len), cx, place)
 }
 
-fn give_range(range: (u32, u32), cx: &mut LowerCx<'_>, place: Place<'_, '_>) -> Result<()> {
+fn give_range(range: Range, cx: &mut LowerCx<'_>, place: Place<'_, '_>) -> Result<()> {
     match place {
         Place::Flat(dst) => {
-            dst.push(u64::from(range.0));
-            dst.push(u64::from(range.1));
+            lower_pair(dst, range);
             Ok(())
         }
-        Place::Memory(at) => write_pair(cx.memory(), at, range),
+        Place::Memory(at) => store_pair(cx, at, range),
     }
 }
 
@@ -154,7 +148,7 @@ fn flags(
     let bits = set.fold(0u32, |bits, (n, _)| bits | 1u32.checked_shl(n as u32).unwrap_or(0));
     match place {
         Place::Flat(dst) => dst.push(u64::from(bits)),
-        Place::Memory(at) => match layout(ty, cx.types()).size {
+        Place::Memory(at) => match layout(ty, cx.types()).at(cx.width()).size {
             1 => write(cx.memory(), at, (bits as u8).to_le_bytes())?,
             2 => write(cx.memory(), at, (bits as u16).to_le_bytes())?,
             _ => write(cx.memory(), at, bits.to_le_bytes())?,
@@ -183,7 +177,10 @@ fn variant(value: Value, cx: &mut LowerCx<'_>, ty: InterfaceType, place: Place<'
         Place::Memory(at) => {
             place_of.store_case(case, (), cx, NO_TYPE, at)?;
             match (payload, payload_ty) {
-                (Some(payload), Some(ty)) => give(*payload, cx, ty, Place::Memory(at + place_of.payload())),
+                (Some(payload), Some(ty)) => {
+                    let start = Place::Memory(at + place_of.payload(cx.width()));
+                    give(*payload, cx, ty, start)
+                }
                 _ => Ok(()),
             }
         }

@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::variant::VariantLayout;
 use super::{InterfaceType, result_type};
 use crate::abi::{FlatSink, FlatSource, LiftCx, LowerCx, ReadEnd, Result};
+use crate::component::width::PointerWidth;
 
 use std::fmt;
 
@@ -87,11 +88,8 @@ const FLAT_TOO_MANY: usize = 1 << 16;
 /// The place that a value of type `ty` takes.
 fn layout(ty: InterfaceType, types: &ComponentTypes) -> Layout {
     let abi = types.canonical_abi(&ty);
-    Layout {
-        size: abi.size32 as usize,
-        align: abi.align32 as usize,
-        flat: abi.flat_count.map_or(FLAT_TOO_MANY, usize::from),
-    }
+    let flat = abi.flat_count.map_or(FLAT_TOO_MANY, usize::from);
+    Layout::new(PointerWidth::Bits32.place(abi), PointerWidth::Bits64.place(abi), flat)
 }
 
 /// Names and payloads of the cases of a type that is a variant underneath; `None` for any other.
@@ -120,7 +118,8 @@ pub(crate) fn lift_result(cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[
     let value = if place.flat == flat.len() {
         lift::lift(cx, ty, &mut source)?
     } else {
-        lift::load_through(cx, ty, source.next() as u32)?
+        let pointer = cx.width().wrap(source.next());
+        lift::load_through(cx, ty, pointer)?
     };
     Ok(match value {
         Value::Tuple(values) if values.is_empty() => None,
@@ -142,7 +141,7 @@ pub(crate) fn lower_params(
         return lower::lower(Value::Tuple(values), cx, ty, dst);
     }
     let pointer = lower::store_through(Value::Tuple(values), cx, ty)?;
-    dst.push(u64::from(pointer));
+    dst.push(pointer);
     Ok(())
 }
 

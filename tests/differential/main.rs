@@ -186,6 +186,7 @@ const FEATURES: &[Feature] = &[
     Feature { key: "component_model_fixed_length_lists", switch: Config::wasm_component_model_fixed_length_lists },
     Feature { key: "component_model_map", switch: Config::wasm_component_model_map },
     Feature { key: "component_model_implements", switch: Config::wasm_component_model_implements },
+    Feature { key: "component_model_memory64", switch: Config::wasm_component_model_memory64 },
     Feature { key: "function_references", switch: Config::wasm_function_references },
     Feature { key: "gc", switch: Config::wasm_gc },
     Feature { key: "exceptions", switch: Config::wasm_exceptions },

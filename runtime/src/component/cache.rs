@@ -42,6 +42,7 @@ const PRODUCERS: u64 = {
     hash = fingerprint(hash, include_bytes!("shims/fibers.rs"));
     hash = fingerprint(hash, include_bytes!("plan.rs"));
     hash = fingerprint(hash, include_bytes!("width.rs"));
+    hash = fingerprint(hash, include_bytes!("widths_meet.rs"));
     hash = fingerprint(hash, include_bytes!("compose.rs"));
     fingerprint(hash, include_bytes!("mod.rs"))
 };

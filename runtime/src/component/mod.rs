@@ -22,6 +22,7 @@ pub mod plan;
 pub mod shims;
 pub mod translate;
 pub mod width;
+mod widths_meet;
 
 #[cfg(test)]
 mod tests;

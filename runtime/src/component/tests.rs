@@ -343,6 +343,12 @@ fn no_bytes_of_a_file_make_compose_panic() {
 }
 
 #[test]
+fn a_resource_with_a_wide_representation_is_refused() {
+    let text = "(component (type (resource (rep i64))))";
+    assert!(message(translate::translate(&wat(text)).err().expect(text)).contains("not an i32"));
+}
+
+#[test]
 fn a_component_that_cannot_run_is_named() {
     let (types, export) = (types("0.3.2", ""), export_handler("0.3.2"));
     let imported = r#"(import "code" (core module $main
@@ -367,12 +373,20 @@ fn shims_of_every_kind_of_call_are_valid() {
     let params = ["", r#"(param "a" u32) (param "b" f64)"#, r#"(param "s" string)"#];
     let ways: Vec<(&str, &str)> =
         ["", "async"].iter().flat_map(|lower| ["sync", "callback", "stackful"].map(|lift| (*lower, lift))).collect();
-    for (result, param) in results.iter().flat_map(|result| params.map(|param| (*result, param))) {
+    let widths = ["i32", "i64"].into_iter().flat_map(|caller| ["i32", "i64"].map(|callee| [caller, callee]));
+    let values = results.iter().flat_map(|result| params.map(|param| (*result, param)));
+    for ((result, param), widths) in values.flat_map(|values| widths.clone().map(move |widths| (values, widths))) {
         for ((lower, lift), async_type) in
             ways.iter().flat_map(|way| ["async", ""].map(|async_type| (*way, async_type)))
         {
-            let Some(text) = call(lower, lift, async_type, param, result) else { continue };
-            let translated = translate::translate(&wat(&text)).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
+            let Some(text) = call(lower, lift, async_type, param, result, widths) else { continue };
+            let translated = translate::translate(&wat(&text));
+            let through_memory = lower == "async" && !result.is_empty() || result.contains("string");
+            if widths[0] != widths[1] && through_memory && (lower == "async" || lift != "sync") {
+                assert!(message(translated.err().expect(&text)).contains("no adapter can be made"), "{text}");
+                continue;
+            }
+            let translated = translated.unwrap_or_else(|error| panic!("{error:#}\n{text}"));
             let fast = translated.plan.adapters.len();
             assert_eq!(fast, usize::from(lower == "async" || lift != "sync"), "{lower} {lift}");
             for (fibers, features) in [(false, core_features()), (true, core_features() | STACKS)] {
@@ -384,17 +398,26 @@ fn shims_of_every_kind_of_call_are_valid() {
     }
 }
 
-/// A component in which one instance calls a function of another; `None` where the binary format forbids the combination.
-fn call(lower: &str, lift: &str, async_type: &str, param: &str, result: &str) -> Option<String> {
+/// A component in which one instance calls a function of another, with pointers of the types `caller` and `callee`; `None` where
+/// the binary format forbids the combination.
+fn call(
+    lower: &str,
+    lift: &str,
+    async_type: &str,
+    param: &str,
+    result: &str,
+    [caller, callee]: [&str; 2],
+) -> Option<String> {
     // Only functions of async type may be lifted or lowered async.
     if async_type.is_empty() && (lift != "sync" || !lower.is_empty()) {
         return None;
     }
-    let flat = match param {
-        "" => "",
-        text if text.contains("string") => "i32 i32",
-        _ => "i32 f64",
-    };
+    let [caller_flat, callee_flat] = [caller, callee].map(|pointer| match param {
+        "" => String::new(),
+        text if text.contains("string") => format!("{pointer} {pointer}"),
+        _ => "i32 f64".to_string(),
+    });
+    let return_pair = format!("{callee} {callee}");
     let core = result.trim_start_matches("(result ").trim_end_matches(')');
     let (flat_result, return_params, lowered_result, retptr) = match core {
         "" => ("", "", "", ""),
@@ -402,7 +425,7 @@ fn call(lower: &str, lift: &str, async_type: &str, param: &str, result: &str) ->
         "u64" => ("i64", "i64", "i64", ""),
         "f32" => ("f32", "f32", "f32", ""),
         "f64" => ("f64", "f64", "f64", ""),
-        "string" => ("i32", "i32 i32", "", "i32"),
+        "string" => (callee, &*return_pair, "", caller),
         other => unreachable!("{other}"),
     };
     let memory = "(memory $memory) (realloc (core func $realloc))";
@@ -419,31 +442,37 @@ fn call(lower: &str, lift: &str, async_type: &str, param: &str, result: &str) ->
         (_, "") => ("", retptr, lowered_result),
         (_, _) => ("", if core.is_empty() { "" } else { "i32" }, "i32"),
     };
-    let memory_module = r#"
-        (core module $memory (memory (export "memory") 1) (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+    let [caller_memory, callee_memory] = [caller, callee].map(|pointer| {
+        format!(
+            r#"
+        (core module $memory
+          (memory (export "memory") {pointer} 1)
+          (func (export "realloc") (param {pointer} {pointer} {pointer} {pointer}) (result {pointer}) unreachable))
         (core instance $memory (instantiate $memory))
         (alias core export $memory "memory" (core memory $memory))
-        (alias core export $memory "realloc" (core func $realloc))"#;
+        (alias core export $memory "realloc" (core func $realloc))"#
+        )
+    });
     Some(format!(
         r#"(component
              (component $callee
-               {memory_module}
+               {callee_memory}
                (core func $return (canon task.return {result} (memory $memory)))
                (core module $callee
                  (import "" "return" (func (param {return_params})))
                  (func (export "post-return") (param {flat_result}))
                  (func (export "callback") (param i32 i32 i32) (result i32) unreachable)
-                 (func (export "f") (param {flat}) (result {callee_result}) unreachable))
+                 (func (export "f") (param {callee_flat}) (result {callee_result}) unreachable))
                (core instance $callee (instantiate $callee (with "" (instance (export "return" (func $return))))))
                (alias core export $callee "post-return" (core func $post-return))
                (alias core export $callee "callback" (core func $callback))
                (func (export "f") {async_type} {param} {result} (canon lift (core func $callee "f") {lift_options})))
              (component $caller
                (import "f" (func $f {async_type} {param} {result}))
-               {memory_module}
+               {caller_memory}
                (core func $f (canon lower (func $f) {lower} {memory}))
                (core module $caller
-                 (import "" "f" (func $f (param {flat} {lowered_retptr}) (result {lowered_status})))
+                 (import "" "f" (func $f (param {caller_flat} {lowered_retptr}) (result {lowered_status})))
                  (func (export "run") unreachable))
                (core instance $caller (instantiate $caller (with "" (instance (export "f" (func $f))))))
                (func (export "run") (canon lift (core func $caller "run"))))

@@ -7,10 +7,10 @@
 use super::fact::FactModule;
 use super::plan::*;
 use super::width::PointerWidth;
+use super::widths_meet;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::iter::zip;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Validator, WasmFeatures};
 use wasmtime_environ::component::{
     self as environ, CoreDef, CoreExport, Export, ExportItem, GlobalInitializer, InstantiateModule, InterfaceType,
@@ -46,11 +46,6 @@ pub fn features() -> WasmFeatures {
 /// What keeps values in the engine's garbage collected heap.
 const COLLECTED: WasmFeatures = WasmFeatures::EXCEPTIONS.union(WasmFeatures::GC).union(WasmFeatures::GC_TYPES);
 
-/// What `wasmtime-environ` 48 cannot write: its `async_return_signature` takes the callee's pointers for the caller's.
-const NO_ADAPTER: &str = "no adapter can be made for one of its calls: calls in the async ABI cannot give a result through \
-                          memory from a component with 32-bit pointers to one with 64-bit pointers, nor the other way \
-                          round (use the sync ABI on both sides)";
-
 /// Validates and flattens `bytes`, which may use the features of [`features`].
 pub fn translate(bytes: &[u8]) -> Result<Translated> {
     translate_with(bytes, features())
@@ -63,8 +58,14 @@ pub fn translate_with(bytes: &[u8], features: WasmFeatures) -> Result<Translated
         wasmparser::Parser::is_component(bytes),
         "a core module, not a component (build for wasm32-wasip2, or wrap it with `wasm-tools component new`)"
     );
-    // Few guests need a collector, and adapters for exceptions cost something: so it is tried without first.
-    if let Ok(translated) = translate_as_is(bytes, features.difference(COLLECTED)) {
+    // Few guests need a collector, and adapters for exceptions cost something: so it is tried without first. Nor do many have
+    // 64-bit pointers, and only with those must be asked what adapters can do.
+    let features_of_most = features.difference(COLLECTED);
+    if let Ok(translated) = translate_as_is(bytes, features_of_most.difference(WasmFeatures::CM64)) {
+        return Ok(translated);
+    }
+    widths_meet::check(bytes, features)?;
+    if let Ok(translated) = translate_as_is(bytes, features_of_most) {
         return Ok(translated);
     }
     let mut translated = translate_as_is(bytes, features)?;
@@ -77,11 +78,8 @@ fn translate_as_is(bytes: &[u8], features: WasmFeatures) -> Result<Translated> {
     let mut validator = Validator::new_with_features(features);
     let mut types = environ::ComponentTypesBuilder::new(&validator);
     let scope = ScopeVec::new();
-    let translator = environ::Translator::new(&tunables, &mut validator, &mut types, &scope);
-    // It asserts what it believes of adapters, and is wrong where 32-bit and 64-bit memories meet in the async ABI. The
-    // component is a stranger's: that is an error of this component, not the end of the process.
-    let (translation, modules) = catch_unwind(AssertUnwindSafe(|| translator.translate(bytes)))
-        .map_err(|_| anyhow::anyhow!("{NO_ADAPTER}"))?
+    let (translation, modules) = environ::Translator::new(&tunables, &mut validator, &mut types, &scope)
+        .translate(bytes)
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("not a valid component")?;
     let (types, _) = types.finish(&translation.component);

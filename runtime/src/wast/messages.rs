@@ -32,7 +32,7 @@ const SAME: &[(&str, &str)] = &[
     // Ours shows the values.
     ("converted integer out of range for `char`", "is not a char"),
     ("return pointer not aligned", "is not aligned to 4"),
-    ("list pointer/length out of bounds of memory", "is too long"),
+    ("list pointer/length out of bounds of memory", "a list of"),
     // The debug message is stored as any string.
     ("invalid debug message pointer", "are out of bounds of a memory of"),
 ];

@@ -13,8 +13,8 @@ pub(super) const UNCAUGHT: &str = "uncaught exception propagated out of componen
 
 /// Gives the first result, if the function has one; else its first argument.
 fn call<const N: usize>(mut store: StoreContextMut<'_, State>, func: Func, mut values: [ValRaw; N]) -> Result<ValRaw> {
-    // SAFETY: the callers below pass functions whose core type component validation has fixed to `N` parameters of the types
-    // in `values` and at most one result, and `values` has room for both (`N` is at least 1).
+    // SAFETY: the callers below pass functions whose core type component validation has fixed to parameters of the types
+    // in `values`, `N` at most, and at most one result, and `values` has room for both (`N` is at least 1).
     let called = unsafe { func.call_unchecked(&mut store, &mut values as *mut [ValRaw]) };
     match called {
         Ok(()) => Ok(values[0]),
@@ -41,6 +41,16 @@ pub(crate) fn realloc(
         }
         PointerWidth::Bits64 => Ok(call(store, func, args.map(ValRaw::u64))?.get_u64()),
     }
+}
+
+/// In the middle of long work of ours: ends the slice if it is used up. Nobody enters the zone meanwhile.
+///
+/// An error is the zone's end: it was killed, or its guests have had all the slices that they may.
+#[cold]
+pub(crate) fn give_way(store: StoreContextMut<'_, State>) -> Result<()> {
+    let function = store.data().give_way.expect("the shims are instantiated first");
+    // One value more than it takes.
+    call(store, function, [ValRaw::u32(0)]).map(drop)
 }
 
 /// A destructor: `(rep)`.

@@ -9,13 +9,13 @@
 #[cfg(test)]
 mod tests;
 
-use super::Result;
 use super::cx::{LowerCx, Memories};
 use super::memory::GuestMemory;
 use super::state::State;
 use super::stream::Pending;
 use super::table::Kind;
 use super::transcode::transcode;
+use super::{Result, call};
 use crate::component::plan::{Plan, TranscodeOp};
 use crate::component::width::{Place, PointerWidth};
 use std::iter::zip;
@@ -26,6 +26,51 @@ use wasmtime_environ::component::{
 
 /// `MAX_LIST_BYTE_LENGTH` and `MAX_STRING_BYTE_LENGTH`. So small that three times as much still fits in 32 bits.
 const BYTE_LENGTH_MAX: u64 = (1 << 28) - 1;
+
+/// Bytes that are copied, or values that are looked at, before others may have a turn: far less than a slice. An operation
+/// copies all that both buffers have room for (CanonicalABI.md, `SharedStreamImpl`), up to 2^28 elements, so it cannot end there.
+const BYTES_AT_ONCE: usize = 1 << 20;
+const VALUES_AT_ONCE: u32 = 1 << 12;
+
+/// Moves bytes from one memory to another or to the same one, as `GuestMemory::copy` does.
+#[inline]
+pub(crate) fn bytes(store: StoreContextMut<'_, State>, from: (u32, usize), to: (u32, usize), len: usize) -> Result<()> {
+    match len <= BYTES_AT_ONCE {
+        true => piece(&store, from, to, len),
+        false => many_bytes(store, from, to, len),
+    }
+}
+
+#[cold]
+fn many_bytes(
+    mut store: StoreContextMut<'_, State>,
+    (from, from_at): (u32, usize),
+    (to, to_at): (u32, usize),
+    len: usize,
+) -> Result<()> {
+    let pieces = len.div_ceil(BYTES_AT_ONCE);
+    for n in 0..pieces {
+        // Bytes that move up are moved from the end, or they would cover those that come after them.
+        let n = if from_at < to_at { pieces - 1 - n } else { n };
+        let start = n * BYTES_AT_ONCE;
+        piece(&store, (from, from_at + start), (to, to_at + start), BYTES_AT_ONCE.min(len - start))?;
+        call::give_way(store.as_context_mut())?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn piece(store: &StoreContextMut<'_, State>, from: (u32, usize), to: (u32, usize), len: usize) -> Result<()> {
+    let memories = &store.data().memories;
+    let copied = match (memories[from.0 as usize].as_ref(), memories[to.0 as usize].as_ref()) {
+        (Some(from_memory), Some(to_memory)) => GuestMemory::copy(from_memory, from.1, to_memory, to.1, len),
+        _ => None,
+    };
+    match copied {
+        Some(()) => Ok(()),
+        None => out_of_bounds(),
+    }
+}
 
 /// Copies `count` elements, those that come next in each buffer, and adds nothing to the buffers' progress.
 ///
@@ -38,7 +83,7 @@ pub(crate) fn elements(mut store: StoreContextMut<'_, State>, from: &Pending, to
     store.refresh_memory(sides.from.memory);
     store.refresh_memory(sides.to.memory);
     let left = (store.data().limits.memory_bytes_max as u64).saturating_mul(2);
-    let mut walk = Walk { store, plan: &compiled.plan, sides, left };
+    let mut walk = Walk { store, plan: &compiled.plan, sides, left, looked_at: 0 };
     walk.items(Pair { from: &[from_ty], to: &[to_ty] }, Pair { from: from.at(), to: to.at() }, u64::from(count))
 }
 
@@ -93,6 +138,8 @@ struct Walk<'a> {
     /// Bytes that lists and strings may still have. Lists of lists that overlap, and a realloc that always gives the same
     /// answer, would otherwise keep the host busy for as long as they like: each level of a type multiplies the work.
     left: u64,
+    /// Values since others have had a turn.
+    looked_at: u32,
 }
 
 /// Bytes of a number, which is copied as it is; `None` for everything else.
@@ -172,6 +219,11 @@ impl Walk<'_> {
 
     fn value(&mut self, ty: Pair<InterfaceType>, at: Pair<usize>) -> Result<()> {
         use InterfaceType::*;
+        self.looked_at += 1;
+        if self.looked_at == VALUES_AT_ONCE {
+            self.looked_at = 0;
+            call::give_way(self.store.as_context_mut())?;
+        }
         let types = &self.plan.types;
         if let Some(width) = number_width(ty.from) {
             return self.bytes(at, width);
@@ -438,16 +490,8 @@ impl Walk<'_> {
 impl Walk<'_> {
     /// `len` bytes as they are.
     fn bytes(&mut self, at: Pair<usize>, len: usize) -> Result<()> {
-        let memories = &self.store.data().memories;
-        let memory = |side: Side<'_>| memories[side.memory as usize].as_ref();
-        let copied = match (memory(self.sides.from), memory(self.sides.to)) {
-            (Some(from), Some(to)) => GuestMemory::copy(from, at.from, to, at.to, len),
-            _ => None,
-        };
-        match copied {
-            Some(()) => Ok(()),
-            None => out_of_bounds(),
-        }
+        let (from, to) = (self.sides.from.memory, self.sides.to.memory);
+        bytes(self.store.as_context_mut(), (from, at.from), (to, at.to), len)
     }
 
     /// An unsigned number of `width` bytes, 8 at most.

@@ -27,6 +27,7 @@ pub(crate) fn instantiate(
     if let Some(threads) = &exports.threads {
         store.data_mut().thread_table = get(store, shims, threads)?.into_table();
     }
+    store.data_mut().give_way = get(store, shims, &exports.give_way)?.into_func();
     let table = get(store, shims, &exports.table)?.into_table().expect("the export's kind is fixed");
     let mut builder =
         Builder { store, compiled, shims, table, layout: Layout::of(&compiled.plan), instances: Vec::new() };

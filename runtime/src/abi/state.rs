@@ -114,6 +114,8 @@ pub struct State {
     pub(crate) reallocs: Vec<Option<Func>>,
     pub(crate) callbacks: Vec<Option<Func>>,
     pub(crate) dtors: Vec<Option<Func>>,
+    /// See `call::give_way`; `None` only until the shim module is instantiated.
+    pub(crate) give_way: Option<Func>,
     pub(crate) instances: Vec<Instance>,
     pub(crate) tasks: Slab<Task>,
     pub(crate) subtasks: Slab<Subtask>,
@@ -217,6 +219,7 @@ impl State {
             tables: vec![None; plan.tables as usize],
             thread_table: None,
             records: None,
+            give_way: None,
             growing_records: false,
             memory_bytes: 0,
             table_elements: 0,

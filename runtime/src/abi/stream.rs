@@ -315,8 +315,7 @@ fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u6
 /// Both sides are guests, and the other has come first.
 #[inline]
 fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
-    let State { streams, memories, .. } = store.data_mut();
-    let other = streams[object as usize].pending.as_ref().expect("the caller has looked");
+    let other = store.data().streams[object as usize].pending.as_ref().expect("the caller has looked");
     let EndType { instance, write, .. } = own.op.end;
     let plain = own.op.element.plain;
     if instance == other.op.end.instance && !plain {
@@ -328,7 +327,10 @@ fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>)
     let count = own.len.min(other.remain());
     if count > 0 {
         match plain {
-            true => copy_plain(memories, own, other, count)?,
+            true => {
+                let theirs = (other.op.memory, other.at());
+                copy_plain(store.as_context_mut(), own, theirs, count)?;
+            }
             false => copy_others(store.as_context_mut(), object, own, count)?,
         }
         let state = store.data_mut();
@@ -347,25 +349,23 @@ fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>)
 
 /// Moves `count` numbers between the buffers of two guests.
 #[inline]
-fn copy_plain(memories: &[Option<GuestMemory>], own: &Operation<'_>, other: &Pending, count: u32) -> Result<()> {
+fn copy_plain(
+    store: StoreContextMut<'_, State>,
+    own: &Operation<'_>,
+    (other_memory, other_at): (Option<u32>, usize),
+    count: u32,
+) -> Result<()> {
     if own.op.element.payload.is_none() {
         return Ok(());
     }
-    let memory = |index: Option<u32>| memories[index? as usize].as_ref();
-    let copied = match (memory(own.op.memory), memory(other.op.memory)) {
-        (Some(ours), Some(theirs)) => {
-            let (own_at, other_at) = (own.ptr as usize, other.at());
-            let len = count as usize * own.op.element.size as usize;
-            match own.op.end.write {
-                true => GuestMemory::copy(ours, own_at, theirs, other_at, len),
-                false => GuestMemory::copy(theirs, other_at, ours, own_at, len),
-            }
-        }
-        _ => None,
+    let (Some(memory), Some(other_memory)) = (own.op.memory, other_memory) else {
+        bail!("a stream operation with a payload needs the `memory` option")
     };
-    match copied {
-        Some(()) => Ok(()),
-        None => bail!("stream buffer is out of bounds of memory"),
+    let len = count as usize * own.op.element.size as usize;
+    let (ours, theirs) = ((memory, own.ptr as usize), (other_memory, other_at));
+    match own.op.end.write {
+        true => copy::bytes(store, ours, theirs, len),
+        false => copy::bytes(store, theirs, ours, len),
     }
 }
 

@@ -128,6 +128,8 @@ pub struct ShimExports {
     pub may_block: ModuleExport,
     /// The loop that runs jobs.
     pub pump: ModuleExport,
+    /// Where a slice may end while the host works.
+    pub give_way: ModuleExport,
     /// The `may_leave` flag of each component instance.
     pub may_leave: Vec<ModuleExport>,
     /// One per `Plan::trampolines`.
@@ -155,6 +157,7 @@ impl ShimExports {
             table: find(shims::export::TABLE)?,
             may_block: find(shims::export::MAY_BLOCK)?,
             pump: find(shims::export::PUMP)?,
+            give_way: find(shims::export::GIVE_WAY)?,
             may_leave: each(plan.instances as usize, shims::export::may_leave)?,
             trampolines: each(plan.trampolines.len(), shims::export::trampoline)?,
             adapters: each(plan.adapters.len(), shims::export::adapter)?,

@@ -1,10 +1,14 @@
 //! Streams and futures between guests, and between guest and host.
 
+use super::waiting::tick;
 use super::{assert_empty, link, poll_once, returned, zone};
 use crate::abi::{Destination, Produced, Result, Source};
 use crate::host::linker::Linker;
 use crate::host::stream::{FutureReader, StreamReader};
-use std::task::{Context, Poll};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// `$writer` gives a stream of `n` chunks; `$reader` reads it to the end and returns how many bytes came, checked.
 const GUEST_TO_GUEST: &str = r#"
@@ -265,4 +269,143 @@ fn ends_that_a_guest_passes_through_come_back_as_they_were() {
     assert_eq!(source.left, 77);
     assert_eq!(poll_once(future.value()).expect("it is ready").expect("it is a value"), "moin");
     assert_empty(&zone);
+}
+
+/// Many pairs go from one component to the other in one operation.
+const PAIRS: &str = r#"
+(component
+  (component $writer
+    (type $s (stream (tuple u8 u16)))
+    (core module $memory (memory (export "memory") 128))
+    (core instance $memory (instantiate $memory))
+    (core func $new (canon stream.new $s))
+    (core func $write (canon stream.write $s async (memory (core memory $memory "memory"))))
+    (core module $m
+      (import "" "memory" (memory 128))
+      (import "" "new" (func $new (result i64)))
+      (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+      (func (export "open") (result i32) (local $ends i64)
+        (local.set $ends (call $new))
+        ;; The last one: 7 and 9.
+        (i32.store (i32.const 8388604) (i32.const 0x90007))
+        (drop (call $write
+          (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))) (i32.const 0) (i32.const 2097152)))
+        (i32.wrap_i64 (local.get $ends))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "new" (func $new)) (export "write" (func $write))))))
+    (func (export "open") (result $s) (canon lift (core func $i "open"))))
+  (component $reader
+    (type $s (stream (tuple u8 u16)))
+    (import "open" (func $open (result $s)))
+    (core module $memory (memory (export "memory") 128))
+    (core instance $memory (instantiate $memory))
+    (core func $open (canon lower (func $open)))
+    (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))
+    (core func $drop (canon stream.drop-readable $s))
+    (core module $m
+      (import "" "memory" (memory 128))
+      (import "" "open" (func $open (result i32)))
+      (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+      (func (export "run") (result i32)
+        (if (i32.ne (i32.const 0x2000000) (call $read (call $open) (i32.const 0) (i32.const 2097152)))
+          (then unreachable))
+        (i32.load (i32.const 8388604))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory "memory")) (export "open" (func $open)) (export "read" (func $read))))))
+    (func (export "run") (result u32) (canon lift (core func $i "run"))))
+  (instance $writer (instantiate $writer))
+  (instance $reader (instantiate $reader (with "open" (func $writer "open"))))
+  (export "run" (func $reader "run")))
+"#;
+
+#[test]
+fn copying_many_elements_gives_way_to_others_and_is_one_operation() {
+    tick();
+    let component = link(PAIRS, &Linker::new());
+    let zone = zone(&component);
+    let mut driver = pin!(zone.drive());
+    let mut task = Context::from_waker(Waker::noop());
+    let mut copying = zone.call(component.export::<(), u32>("run").expect("it is there"), ());
+    let (start, mut slices) = (Instant::now(), 0);
+    let answer = loop {
+        assert!(driver.as_mut().poll(&mut task).is_pending(), "{:?}", zone.poison());
+        if let Some(answer) = poll_once(&mut copying) {
+            break answer;
+        }
+        slices += u32::from(zone.is_busy());
+        assert!(start.elapsed() < Duration::from_secs(60), "it has an end");
+    };
+    // Two million pairs take far longer than a slice of 5 ms, and what fills the rest of a pair is not copied.
+    assert_eq!(answer.expect("it does not trap"), 0x90007);
+    assert!(slices > 2, "only {slices} pauses in {:?}", start.elapsed());
+}
+
+#[test]
+fn copying_many_elements_can_be_stopped() {
+    tick();
+    let component = link(PAIRS, &Linker::new());
+    let zone = zone(&component);
+    let mut driver = pin!(zone.drive());
+    let mut task = Context::from_waker(Waker::noop());
+    let mut copying = zone.call(component.export::<(), u32>("run").expect("it is there"), ());
+    while !zone.is_busy() {
+        assert!(driver.as_mut().poll(&mut task).is_pending(), "it cannot be done yet");
+    }
+    zone.kill("enough");
+    let outcome = loop {
+        let over = driver.as_mut().poll(&mut task).is_ready();
+        match poll_once(&mut copying) {
+            Some(outcome) => break outcome,
+            None => assert!(!over, "the driver ends after it has told the callers"),
+        }
+    };
+    assert!(outcome.is_err(), "{outcome:?}");
+}
+
+/// Writes three million bytes from one place and reads them at another, in one memory. The first of them counts them.
+const OVERLAP: &str = r#"
+(component
+  (type $s (stream u8))
+  (core module $memory (memory (export "memory") 64))
+  (core instance $memory (instantiate $memory))
+  (core func $new (canon stream.new $s))
+  (core func $write (canon stream.write $s async (memory (core memory $memory "memory"))))
+  (core func $read (canon stream.read $s async (memory (core memory $memory "memory"))))
+  (core module $m
+    (import "" "memory" (memory 64))
+    (import "" "new" (func $new (result i64)))
+    (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (func (export "run") (param $from i32) (param $to i32) (result i32) (local $ends i64) (local $i i32)
+      ;; Each word says where it is.
+      (loop $next
+        (i32.store (i32.add (local.get $from) (local.get $i)) (local.get $i))
+        (local.set $i (i32.add (local.get $i) (i32.const 4)))
+        (br_if $next (i32.lt_u (local.get $i) (i32.const 3000000))))
+      (local.set $ends (call $new))
+      (drop (call $write
+        (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))) (local.get $from) (i32.const 3000000)))
+      (drop (call $read (i32.wrap_i64 (local.get $ends)) (local.get $to) (i32.const 3000000)))
+      ;; How many do so elsewhere.
+      (local.set $i (i32.const 0))
+      (block $end (loop $next
+        (br_if $end (i32.ge_u (local.get $i) (i32.const 3000000)))
+        (br_if $end (i32.ne (i32.load (i32.add (local.get $to) (local.get $i))) (local.get $i)))
+        (local.set $i (i32.add (local.get $i) (i32.const 4)))
+        (br $next)))
+      (local.get $i)))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "new" (func $new)) (export "write" (func $write))
+    (export "read" (func $read))))))
+  (func (export "run") (param "from" u32) (param "to" u32) (result u32) (canon lift (core func $i "run"))))
+"#;
+
+#[test]
+fn many_bytes_of_one_memory_arrive_whole_where_they_overlap() {
+    let component = link(OVERLAP, &Linker::new());
+    for (from, to) in [(0u32, 4u32), (4, 0), (0, 1 << 20), (1 << 20, 0), (0, 1_048_580), (64, 64)] {
+        let zone = zone(&component);
+        let moved: u32 = returned(&component, &zone, "run", (from, to));
+        assert_eq!(moved, 3_000_000, "from {from} to {to}");
+    }
 }

@@ -113,7 +113,7 @@ const SPIN: &str = r#"
   (func (export "spin") async (param "n" u32) (result u32) (canon lift (core func $i "spin") async)))
 "#;
 
-fn tick() {
+pub(super) fn tick() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| component::tick(engine()).expect("the thread starts"));
 }

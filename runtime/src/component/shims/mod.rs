@@ -200,6 +200,8 @@ pub mod export {
     pub const THREADS: &str = "threads";
     /// The loop that runs jobs until there are none.
     pub const PUMP: &str = "pump";
+    /// Does nothing: the host calls it in the middle of long work, because the engine may end a slice where wasm begins.
+    pub const GIVE_WAY: &str = "give-way";
     /// The `may_leave` flag of an instance.
     pub fn may_leave(instance: u32) -> String {
         format!("may-leave{instance}")
@@ -277,6 +279,7 @@ pub fn generate(plan: &Plan, fibers: bool) -> Result<Shims> {
         module.realloc(n);
     }
     module.pump();
+    module.give_way();
     let mut jobs: Vec<u32> = (0..plan.lifts.len() as u32).map(|n| module.lift_job(n)).collect();
     jobs.extend((0..plan.adapters.len() as u32).map(|n| module.adapter_job(n)));
     jobs.push(module.thread_job());
@@ -853,6 +856,11 @@ impl<'a> ShimModule<'a> {
             None => self.pump_on_this_stack(),
         };
         self.export_function(export::PUMP, function);
+    }
+
+    fn give_way(&mut self) {
+        let function = self.define(&Signature::default(), Asm::new(0));
+        self.export_function(export::GIVE_WAY, function);
     }
 
     fn pump_on_this_stack(&mut self) -> u32 {

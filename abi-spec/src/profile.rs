@@ -288,9 +288,11 @@ rules! {
     ForwardNotInSet: "canon {stream,future}.forward (R2, #717)", "ends in a set are not joined";
     ForwardDrop: "canon {stream,future}.forward (R2, #717)", "a drop on one side is seen on the other";
     ForwardMeets: "canon {stream,future}.forward (R2, #717)", "copies that wait on both sides meet";
-    ReadAheadRoom: "read-ahead (ours)", "a write without reader completes with what there is room for";
+    ReadAheadBehind: "read-ahead (ours)", "a read ahead follows one that is in progress and waits for nobody";
+    ReadAheadFlows: "read-ahead (ours)", "a write that fills a read goes on in the next";
     #[flip(no)] Extension: "(an extension's own)", "what an extension of somebody else forbids";
-    ReadAheadOrder: "read-ahead (ours)", "what was read ahead comes before what comes later";
+    ReadAheadOrder: "read-ahead (ours)", "reads end in the order in which they began";
+    ReadAheadCancel: "read-ahead (ours)", "a cancel ends all reads and counts the elements of all";
 }
 
 impl fmt::Display for Rule {

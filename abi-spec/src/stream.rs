@@ -145,7 +145,7 @@ impl World {
     }
 
     /// CanonicalABI.md, Buffer State.
-    fn buffer(&self, elem: Elem, ptr: u32, length: u32) -> Trapping<Buffer> {
+    pub fn buffer(&self, elem: Elem, ptr: u32, length: u32) -> Trapping<Buffer> {
         self.trap_if(Rule::BufferLength, length > Buffer::MAX_LENGTH)?;
         let unchecked = (elem.size() == 0 || length == 0) && self.holds(Rule::BufferEmptyUnchecked);
         if !unchecked {
@@ -286,6 +286,7 @@ impl World {
         self.trap_if(Rule::CancelSyncWaiter, self.waitables[e].sync_waiter)?;
         self.trap_if(Rule::CancelSyncInSet, self.waitables[e].set.is_some() && mode == Mode::Sync)?;
         self.waitables[e].end_mut().state = CopyState::Cancelling;
+        self.code.clone().extensions.iter().for_each(|extension| extension.before_cancel(self, e));
         match self.waitables[e].pending {
             None => {
                 let (shared, result) = (self.waitables[e].end().shared, self.cancel_result());
@@ -327,11 +328,6 @@ impl World {
 
     /// One end is gone: the other one is told, now or at its next copy.
     pub fn shared_drop(&mut self, shared: SharedId, side: Side) {
-        let code = self.code.clone();
-        let mut keeps_quiet = false;
-        for extension in &code.extensions {
-            keeps_quiet |= extension.before_drop(self, shared, side);
-        }
         self.shared[shared].gone[side.index()] = true;
         if !self.shared[shared].dropped {
             self.shared[shared].dropped = true;
@@ -339,13 +335,18 @@ impl World {
             match pending {
                 Some(p) if self.holds(Rule::DropWakesPending) => self.copy_done(p, CopyResult::Dropped),
                 Some(_) => {}
-                None if keeps_quiet => {}
                 None => self.idle_drop(shared, side),
             }
         }
         if self.shared[shared].gone == [true; 2] {
-            self.shared.remove(shared.0);
+            self.shared_remove(shared);
         }
+    }
+
+    /// A stream or future is gone, and what extensions have noted of it.
+    pub fn shared_remove(&mut self, shared: SharedId) {
+        self.shared.remove(shared.0);
+        self.notes.retain(|(_, of), _| *of != shared);
     }
 
     /// CanonicalABI.md after R1 (#720), and wasmtime 48: an idle end is told as well.

@@ -104,6 +104,14 @@ pub struct WaitableSet {
 impl World {
     /// `Waitable.get_pending_event`. The event that is there, evaluated now.
     pub(crate) fn deliver(&mut self, w: WaitableId) -> (u32, u32, u32) {
+        if self.has_extensions()
+            && let WaitableKind::End(end) = self.waitables[w].kind
+        {
+            let earlier = self.code.clone().extensions.iter().find_map(|extension| extension.before_event(self, w));
+            if let Some(payload) = earlier {
+                return (end.event_code() as u32, self.waitables[w].index, payload);
+            }
+        }
         let waitable = &mut self.waitables[w];
         let (index, pending) = (waitable.index, waitable.pending.take());
         match &mut waitable.kind {
@@ -121,9 +129,17 @@ impl World {
                     self.shared[shared].pending = None;
                 }
                 self.waitables[w].end_mut().state = self.state_after(end, result);
+                if self.has_extensions() {
+                    self.code.clone().extensions.iter().for_each(|extension| extension.after_event(self, w));
+                }
                 (end.event_code() as u32, index, self.copy_payload(end, result))
             }
         }
+    }
+
+    /// Whether somebody may have to be asked; most worlds have nobody.
+    fn has_extensions(&self) -> bool {
+        !self.code.extensions.is_empty()
     }
 
     /// The state of an end once `result` is delivered.

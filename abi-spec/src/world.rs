@@ -145,7 +145,7 @@ pub struct World {
     /// Gates that are open.
     pub gates: u32,
     /// Where extensions keep what they know of a stream or future.
-    pub notes: BTreeMap<(u8, SharedId), Vec<u8>>,
+    pub notes: BTreeMap<(u8, SharedId), Vec<u32>>,
     pub(crate) stack: Vec<Frame>,
     pub(crate) arrivals: Arrivals,
     /// The rule that ended the run.
@@ -407,7 +407,7 @@ impl World {
     ) -> (
         &[Instance],
         (&Table<Task>, &Table<Thread>, &Table<Waitable>, &Table<WaitableSet>, &Table<Shared>),
-        (u32, &BTreeMap<(u8, SharedId), Vec<u8>>, &[Frame], Option<Rule>),
+        (u32, &BTreeMap<(u8, SharedId), Vec<u32>>, &[Frame], Option<Rule>),
     ) {
         (
             &self.instances,

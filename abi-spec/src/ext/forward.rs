@@ -49,13 +49,14 @@ fn take(world: &mut World, inst: InstanceId, i: u32, side: Side) -> Trapping<(Sh
 /// The reader of `sink` becomes the reader of `source`.
 fn join(world: &mut World, source: SharedId, sink: SharedId, kind: Kind) -> Trapping<()> {
     if source == sink {
-        world.shared.remove(source.0);
+        world.shared_remove(source);
         return Ok(());
     }
     let reader = world.shared[sink].ends[Side::Read.index()];
     let reading = world.shared[sink].pending;
     let reader_gone = world.shared[sink].gone[Side::Read.index()];
-    world.shared.remove(sink.0);
+    move_notes(world, sink, source);
+    world.shared_remove(sink);
     world.shared[source].ends[Side::Read.index()] = reader;
     if let Some(reader) = reader {
         world.waitables[reader].end_mut().shared = source;
@@ -72,6 +73,15 @@ fn join(world: &mut World, source: SharedId, sink: SharedId, kind: Kind) -> Trap
         world.idle_drop(source, Side::Write);
     }
     Ok(())
+}
+
+/// What extensions know of a reader goes with it.
+fn move_notes(world: &mut World, sink: SharedId, source: SharedId) {
+    let noted: Vec<u8> = world.notes.keys().filter(|(_, of)| *of == sink).map(|(extension, _)| *extension).collect();
+    for extension in noted {
+        let note = world.notes.remove(&(extension, sink)).expect("just seen");
+        world.notes.insert((extension, source), note);
+    }
 }
 
 /// A read that waited at the sink goes on at the source, where it may meet a write or the end.

@@ -1,18 +1,17 @@
 //! Extensions: what a researcher adds to the law.
-//! An extension is an operation, and two places where it may step in: before a copy meets the other side, and before an
-//! end is gone. It has the whole world to change, and `World::notes` to remember.
-//! Extensions that are tried before others come first in the profile's list.
+//! An extension is an operation, and four places where it may step in: before a copy meets the other side, before a copy is
+//! cancelled, and before and after the event of an end is delivered. It has the whole world to change, and `World::notes` to
+//! remember. Extensions that are tried before others come first in the profile's list.
 
 mod forward;
 mod read_ahead;
 
 pub use forward::Forward;
-pub use read_ahead::ReadAhead;
+pub use read_ahead::{READS_MAX, ReadAhead};
 
 use crate::elem::InstanceId;
 use crate::op::PARAMS_MAX;
-use crate::op::Side;
-use crate::table::{SharedId, WaitableId};
+use crate::table::WaitableId;
 use crate::world::{Flow, Trapping, World};
 
 /// An operation that the specification doesn't have.
@@ -28,8 +27,15 @@ pub trait Extension: Send + Sync {
         Ok(false)
     }
 
-    /// The end at this side is about to be gone. True if an idle end at the other side is not to be told yet.
-    fn before_drop(&self, _world: &mut World, _shared: SharedId, _side: Side) -> bool {
-        false
+    /// The copy of `end` is about to be cancelled.
+    fn before_cancel(&self, _world: &mut World, _end: WaitableId) {}
+
+    /// `end` has an event that is about to be delivered. If the extension has an earlier one, this is its payload, and the other
+    /// stays.
+    fn before_event(&self, _world: &mut World, _end: WaitableId) -> Option<u32> {
+        None
     }
+
+    /// The event of `end` was delivered.
+    fn after_event(&self, _world: &mut World, _end: WaitableId) {}
 }

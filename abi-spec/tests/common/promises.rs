@@ -110,17 +110,65 @@ pub const CASES: &[Case] = &[
         returns: "0 blocked",
     },
     Case {
-        promise: "writes complete while there is room, and reads take what was read ahead in order",
-        body: "stream.new u8 1 2\next 1 s1 #4 #0\nstream.write u8 async 2 8 3\nstream.write u8 async 2 11 3\n\
-               stream.write u8 async 2 12 1\nstream.read u8 async 1 16 2\nstream.read u8 async 1 18 3\nload 16\n\
-               stream.read u8 async 1 20 3",
-        returns: "4 48 16 blocked 32 32 1263159624 16",
+        promise: "a write goes on in the reads that follow, each with its event, in order",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 2\next 1 s1 #18 #3\next 1 s1 #24 #4\n\
+               stream.write u8 async 2 0 7\nwaitable-set.new 3\nwaitable.join 1 s3\nwaitable-set.poll 3 plain\n\
+               waitable-set.poll 3 plain\nwaitable-set.poll 3 plain\nwaitable-set.poll 3 plain\nload 16\nload 24",
+        returns: "blocked 1 1 112 3 0 (2 1 32) (2 1 48) (2 1 32) (0 0 0) 1128415552 1532642885",
     },
     Case {
-        promise: "what was read ahead outlives its writer",
-        body: "stream.new u8 1 2\next 1 s1 #4 #0\nstream.write u8 async 2 8 3\nstream.drop-writable u8 2\n\
-               stream.read u8 async 1 16 2\nstream.read u8 async 1 16 2\nstream.read u8 async 1 16 2",
-        returns: "4 48 0 32 16 1",
+        promise: "a read that has some elements ends, and the next one goes on",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 4\next 1 s1 #20 #4\nstream.write u8 async 2 0 1\n\
+               waitable-set.new 3\nwaitable.join 1 s3\nwaitable-set.poll 3 plain\nwaitable-set.poll 3 plain\n\
+               stream.write u8 async 2 1 2\nwaitable-set.poll 3 plain\nload 20\nstream.read u8 async 1 16 1",
+        returns: "blocked 1 16 3 0 (2 1 16) (0 0 0) 32 (2 1 32) 1465270849 blocked",
+    },
+    Case {
+        promise: "an empty write asks, and the reads stay",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 0\next 1 s1 #16 #4\nstream.write u8 async 2 0 0\n\
+               stream.write u8 async 2 0 1\nwaitable-set.new 3\nwaitable.join 1 s3\nwaitable-set.poll 3 plain\n\
+               waitable-set.poll 3 plain",
+        returns: "blocked 1 0 16 3 0 (2 1 0) (2 1 16)",
+    },
+    Case {
+        promise: "a cancel ends all reads and counts the elements of all",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 2\next 1 s1 #18 #3\next 1 s1 #24 #4\n\
+               stream.write u8 async 2 0 4\nstream.cancel-read u8 async 1\nstream.read u8 async 1 16 2",
+        returns: "blocked 1 1 64 64 blocked",
+    },
+    Case {
+        promise: "DROPPED ends all reads",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 2\next 1 s1 #18 #3\next 1 s1 #24 #4\n\
+               stream.write u8 async 2 0 3\nstream.drop-writable u8 2\nwaitable-set.new 3\nwaitable.join 1 s3\n\
+               waitable-set.poll 3 plain\nwaitable-set.poll 3 plain\nwaitable-set.poll 3 plain\nstream.read u8 async 1 0 1",
+        returns: "blocked 1 1 48 0 2 0 (2 1 32) (2 1 17) (0 0 0) CopyIdle",
+    },
+    Case {
+        promise: "nothing is read ahead without a read",
+        body: "stream.new u8 1 2\next 1 s1 #16 #4",
+        returns: "ReadAheadBehind",
+    },
+    Case {
+        promise: "nothing is read ahead of a read that is over",
+        body: "stream.new u8 1 2\nstream.read u8 async 1 16 1\nstream.write u8 async 2 0 1\nstream.write u8 async 2 1 1\n\
+               ext 1 s1 #20 #4",
+        returns: "blocked 16 blocked 0",
+    },
+    Case {
+        promise: "reads in flight are as many as the maximum",
+        body: "stream.new unit 1 2\nstream.read unit async 1 0 1\n\
+               ext 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\n\
+               ext 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\n\
+               ext 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\next 1 s1 #0 #1\n\
+               ext 1 s1 #0 #1\nstream.write unit async 2 0 99",
+        returns: "blocked 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 0 256",
+    },
+    Case {
+        promise: "reads in flight go on at the stream that is forwarded to them",
+        body: "stream.new u8 1 2\nstream.new u8 3 4\nstream.write u8 async 2 0 3\nstream.read u8 async 3 16 2\n\
+               ext 1 s3 #18 #2\next 0 s1 s4 #0\nwaitable-set.new 5\nwaitable.join 3 s5\nwaitable-set.poll 5 plain\n\
+               waitable-set.poll 5 plain\nstream.cancel-write u8 async 2",
+        returns: "blocked blocked 1 0 4 0 (2 3 32) (2 3 16) 48",
     },
 ];
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::elem::{Elem, InstanceId, Ty};
+use crate::ext::{Extension, shipped};
 use crate::op::{Arg, CopyType, Kind, Leave, Mode, Op, PARAMS_MAX, SLOTS, Side, Slot, Target};
 use crate::profile::Profile;
 use crate::program::{Func, Lift, Program};
@@ -31,6 +32,8 @@ pub enum Shape {
     Layers,
     /// The same, and threads.
     LayerThreads,
+    /// The first, with the extensions that are shipped.
+    LayerExtensions,
 }
 
 impl Shape {
@@ -39,7 +42,11 @@ impl Shape {
     }
 
     fn is_layered(self) -> bool {
-        matches!(self, Shape::Layers | Shape::LayerThreads)
+        matches!(self, Shape::Layers | Shape::LayerThreads | Shape::LayerExtensions)
+    }
+
+    fn extensions(self) -> Vec<Arc<dyn Extension>> {
+        if self == Shape::LayerExtensions { shipped() } else { Vec::new() }
     }
 }
 
@@ -59,7 +66,7 @@ const TRAP_ONE_IN: usize = 40;
 pub fn program(shape: Shape, seed: u64) -> Program {
     let mut rng = Rng(seed);
     let (program, open) = skeleton(shape, &mut rng);
-    let world = World::new(Profile::R1, Arc::new(Code { program, extensions: Vec::new() }));
+    let world = World::new(Profile::R1, Arc::new(Code { program, extensions: shape.extensions() }));
     let mut generator = Generator { shape, rng, world, open };
     let mut chooser = Seeded::new(seed ^ 0x5eed);
     for _ in 0..STEPS_MAX {
@@ -364,6 +371,10 @@ impl Generator {
     }
 
     fn copy_type(&mut self, inst: InstanceId) -> CopyType {
+        if self.shape == Shape::LayerExtensions && !self.rng.one_in(4) {
+            // What is joined is of one type.
+            return CopyType { kind: Kind::Stream, elem: Elem::U8 };
+        }
         let kind = if self.rng.below(3) < 2 { Kind::Stream } else { Kind::Future };
         let elem = match self.rng.below(16) {
             0 | 1 => Elem::Unit,
@@ -527,6 +538,9 @@ impl Generator {
                 },
                 WaitableKind::End(end) => {
                     let (ty, side, state) = (end.t, end.side, end.state);
+                    if self.shape == Shape::LayerExtensions && side == Side::Read && self.rng.one_in(2) {
+                        return self.propose_extension(t, slot, ty, state);
+                    }
                     match self.rng.below(12) {
                         0 | 1 => self.propose_join(t, slot),
                         3 => Op::DropEnd { t: ty, side, end: slot },
@@ -538,6 +552,27 @@ impl Generator {
                     }
                 }
             },
+        }
+    }
+
+    /// For a readable end: more reads if there is one, else somebody to forward it to.
+    fn propose_extension(&mut self, t: ThreadId, end: Slot, ty: CopyType, state: CopyState) -> Op {
+        if state == CopyState::Copying {
+            let (ptr, n) = (8 * self.rng.below(5) as u32, self.rng.below(6) as u32);
+            return Op::Ext { ext: 1, args: [Arg::Slot(end), Arg::Imm(ptr), Arg::Imm(n)] };
+        }
+        let held = self.held(self.world.instance_of(t));
+        let is_sink = |entry: &Entry| match entry {
+            Entry::Waitable(w) => match &self.world.waitables[*w].kind {
+                WaitableKind::End(end) => end.t == ty && end.side == Side::Write && end.state == CopyState::Idle,
+                WaitableKind::Subtask(_) => false,
+            },
+            _ => false,
+        };
+        let sinks: Vec<Slot> = held.iter().filter(|(_, entry)| is_sink(entry)).map(|(slot, _)| *slot).collect();
+        match sinks.get(self.rng.below(sinks.len())) {
+            Some(&sink) => Op::Ext { ext: 0, args: [Arg::Slot(end), Arg::Slot(sink), Arg::Imm(0)] },
+            None => self.propose_copy(ty, Side::Read, Mode::Async, end),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use abi_spec::accept::accept;
-use abi_spec::ext::{Extension, Forward, ReadAhead};
+use abi_spec::ext::shipped;
 use abi_spec::generate::{Shape, program, scrambled};
 use abi_spec::op::{Arg, Op};
 use abi_spec::profile::{Profile, Revision, WhenReady};
@@ -101,8 +101,7 @@ fn no_program_makes_the_model_contradict_itself_under_any_profile() {
     let quirky_r2 = Profile { revision: Revision::R2, ..Profile::WASMTIME_48 };
     for profile in [Profile::R1, Profile::R2, Profile::WASMTIME_48, deterministic, quirky_r2] {
         for seed in seeds(600) {
-            let extensions: Vec<Arc<dyn Extension>> = vec![Arc::new(Forward), Arc::new(ReadAhead(1))];
-            let mut world = World::new(profile, Arc::new(Code { program: strange(seed), extensions }));
+            let mut world = World::new(profile, Arc::new(Code { program: strange(seed), extensions: shipped() }));
             let (mut chooser, mut log) = (Seeded::new(seed), Vec::new());
             for step in 0.. {
                 assert!(step < 10_000, "{seed} does not end");

@@ -9,6 +9,7 @@
 //! Elements that are handles only trap, because the generator passes no streams of them between instances. The runtime gives
 //! a thread its index when somebody asks for it, so bodies of programs that name threads ask first.
 
+mod lab;
 mod puppet;
 mod run;
 
@@ -60,7 +61,7 @@ fn check(program: &Program) -> Verdict {
         Ok(shown) => shown,
         Err(_) => return Verdict::Other,
     };
-    let code = Code { program: program.clone(), extensions: Vec::new() };
+    let code = Code { program: program.clone(), extensions: abi_spec::ext::shipped() };
     let mut acceptor = Acceptor::new(World::new(Profile::INTERFLOW, Arc::new(code))).with_silent_host();
     let accepted = shown.log.iter().try_for_each(|record| acceptor.observe(record)).and_then(|()| acceptor.finish());
     let log = || {

@@ -30,11 +30,13 @@ pub const DUMP: u32 = 4;
 /// Everything as one component. `Err` says what a component cannot have.
 pub fn component(program: &Program) -> Result<String, &'static str> {
     let mut text = format!("(component\n  (import \"log\" (func $log {LOG}))\n{BASE_MODULE}");
+    text += &super::lab::imports(program);
     let live = live(program);
     let guests: Vec<InstanceId> = (1..program.parents.len()).map(|inst| InstanceId(inst as u8)).collect();
     for &inst in guests.iter().rev() {
         text += &Instance::new(program, inst).component()?;
         let _ = write!(text, "  (instance $i{0} (instantiate $c{0} (with \"log\" (func $log))", inst.0);
+        text += super::lab::arguments(program);
         for later in guests.iter().filter(|later| later.0 > inst.0) {
             let _ = write!(text, " (with \"r{0}\" (type $i{0} \"r{0}\"))", later.0);
         }
@@ -182,6 +184,7 @@ impl<'a> Instance<'a> {
     fn text(&self, exports: &str, elements: &str) -> String {
         let (program, me) = (self.program, self.inst.0);
         let mut text = format!("  (component $c{me}\n    (import \"log\" (func $log {LOG}))\n");
+        text += &super::lab::inner_imports(program);
         for rt in usize::from(me) + 1..program.parents.len() {
             let _ = writeln!(text, "    (import \"r{rt}\" (type $r{rt} (sub resource)))");
         }
@@ -576,6 +579,16 @@ impl<'a> Instance<'a> {
             Op::Store { ptr, value } => format!("(i32.store (i32.const {}) {})", BASE + ptr, arg(value)),
             Op::Load { ptr } if ptr as usize + 4 > MEMORY => ret(self, "(i32.const 0)"),
             Op::Load { ptr } => ret(self, &format!("(i32.load (i32.const {}))", BASE + ptr)),
+            Op::Ext { ext: 0, args: [readable, writable, _] } => {
+                let forward = self.builtin("forward", "lower (func $forward)", "(param i32 i32)");
+                done(self, format!("(call {forward} {} {})", arg(readable), arg(writable)))
+            }
+            Op::Ext { ext: 1, args: [readable, ptr, n] } => {
+                let canon = "lower (func $read-ahead)";
+                let read_ahead = self.builtin("read-ahead", canon, "(param i32 i32 i32) (result i32)");
+                let ptr = format!("(i32.add (i32.const {BASE}) {})", arg(ptr));
+                got(self, format!("(call {read_ahead} {} {ptr} {})", arg(readable), arg(n)))
+            }
             Op::GateWait { .. } | Op::GateOpen { .. } | Op::Ext { .. } => return Err("what only the model has"),
         })
     }

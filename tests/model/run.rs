@@ -45,6 +45,7 @@ pub fn run(program: &Program) -> Result<Shown, &'static str> {
         cx.data::<Log>().expect("the zone has a log").0.borrow_mut().push(line);
         Ok(())
     });
+    interflow::host::lab::link(&mut linker);
     let component = linker.link(engine(), Arc::new(compiled)).expect("the imports are there");
     let lines = Rc::new(Log::default());
     let zone = Zone::new(&component, Limits::default(), lines.clone()).expect("the component starts");

@@ -9,10 +9,17 @@ mod read_ahead;
 pub use forward::Forward;
 pub use read_ahead::{READS_MAX, ReadAhead};
 
+use std::sync::Arc;
+
 use crate::elem::InstanceId;
 use crate::op::PARAMS_MAX;
 use crate::table::WaitableId;
 use crate::world::{Flow, Trapping, World};
+
+/// Those that the runtime of this repository has too: 0 is `forward`, 1 is `read-ahead`.
+pub fn shipped() -> Vec<Arc<dyn Extension>> {
+    vec![Arc::new(Forward), Arc::new(ReadAhead(1))]
+}
 
 /// An operation that the specification doesn't have.
 pub trait Extension: Send + Sync {

@@ -48,14 +48,17 @@ impl Extension for ReadAhead {
         world.trap_if(Rule::ElemType, !end.t.elem.none_or_number())?;
         let follows = end.state == CopyState::Copying && !world.waitables[e].sync_waiter;
         world.trap_if(Rule::ReadAheadBehind, !follows)?;
+        let over = world.shared[end.shared].pending != Some(e);
+        if over {
+            return Ok(Flow::Ret(Outcome::Ret(0)));
+        }
         let buffer = world.buffer(end.t.elem, ptr, n)?;
         let mut reads = self.reads(world, end.shared);
         // A cancel counts all of them in one result.
         let lengths = reads.next.iter().map(|buffer| buffer.length).chain(reads.full.iter().copied());
         let length = lengths.fold(end.buffer.length.saturating_add(n), u32::saturating_add);
         world.trap_if(Rule::BufferLength, length > Buffer::MAX_LENGTH)?;
-        let over = world.shared[end.shared].pending != Some(e);
-        if over || n == 0 || 1 + reads.full.len() + reads.next.len() >= READS_MAX {
+        if n == 0 || 1 + reads.full.len() + reads.next.len() >= READS_MAX {
             return Ok(Flow::Ret(Outcome::Ret(0)));
         }
         reads.next.push(buffer);

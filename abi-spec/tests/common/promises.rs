@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use abi_spec::ext::{Extension, Forward, ReadAhead};
+use abi_spec::ext::shipped;
 use abi_spec::op::Outcome;
 use abi_spec::profile::Profile;
 use abi_spec::sched::{Fifo, run};
@@ -10,8 +10,7 @@ use abi_spec::world::{Code, World};
 
 /// Extension 0 is `forward`, 1 is `read-ahead`.
 pub fn world(profile: Profile, program: &str) -> World {
-    let extensions: Vec<Arc<dyn Extension>> = vec![Arc::new(Forward), Arc::new(ReadAhead(1))];
-    World::new(profile, Arc::new(Code { program: program.parse().expect("a program"), extensions }))
+    World::new(profile, Arc::new(Code { program: program.parse().expect("a program"), extensions: shipped() }))
 }
 
 /// One guest that the host calls once.

@@ -36,7 +36,7 @@ const VALUES_AT_ONCE: u32 = 1 << 12;
 #[inline]
 pub(crate) fn bytes(store: StoreContextMut<'_, State>, from: (u32, usize), to: (u32, usize), len: usize) -> Result<()> {
     match len <= BYTES_AT_ONCE {
-        true => piece(&store, from, to, len),
+        true => piece(&store.data().memories, from, to, len),
         false => many_bytes(store, from, to, len),
     }
 }
@@ -53,15 +53,16 @@ fn many_bytes(
         // Bytes that move up are moved from the end, or they would cover those that come after them.
         let n = if from_at < to_at { pieces - 1 - n } else { n };
         let start = n * BYTES_AT_ONCE;
-        piece(&store, (from, from_at + start), (to, to_at + start), BYTES_AT_ONCE.min(len - start))?;
+        let memories = &store.data().memories;
+        piece(memories, (from, from_at + start), (to, to_at + start), BYTES_AT_ONCE.min(len - start))?;
         call::give_way(store.as_context_mut())?;
     }
     Ok(())
 }
 
+/// As `bytes`, in one go.
 #[inline]
-fn piece(store: &StoreContextMut<'_, State>, from: (u32, usize), to: (u32, usize), len: usize) -> Result<()> {
-    let memories = &store.data().memories;
+pub(crate) fn piece(memories: &[Option<GuestMemory>], from: (u32, usize), to: (u32, usize), len: usize) -> Result<()> {
     let copied = match (memories[from.0 as usize].as_ref(), memories[to.0 as usize].as_ref()) {
         (Some(from_memory), Some(to_memory)) => GuestMemory::copy(from_memory, from.1, to_memory, to.1, len),
         _ => None,

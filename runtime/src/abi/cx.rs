@@ -258,6 +258,7 @@ impl<'a> LowerCx<'a> {
             pending: None,
             source: Some(source),
             read: None,
+            extension: None,
         };
         let stream = state.streams.insert(stream) as u32;
         state.put_readable(instance, kind, ty, stream)
@@ -296,6 +297,8 @@ impl<'a> LowerCx<'a> {
 /// What a host function gets besides its arguments.
 pub struct HostCx<'a> {
     pub(crate) store: StoreContextMut<'a, State>,
+    /// The instance that calls.
+    pub(crate) instance: u32,
 }
 
 impl HostCx<'_> {

@@ -44,6 +44,9 @@ impl Lowered<'_> {
     fn max_flat_results(&self) -> usize {
         if self.options.async_ { 0 } else { MAX_FLAT_RESULTS }
     }
+    fn cx<'a>(&self, store: &'a mut StoreContextMut<'_, State>) -> HostCx<'a> {
+        HostCx { store: store.as_context_mut(), instance: self.options.instance.as_u32() }
+    }
 }
 
 /// A function of the host, whatever its Rust types.
@@ -137,7 +140,7 @@ where
         result: &mut u64,
     ) -> Result<()> {
         let (params, lent) = lift::<P>(&mut store, call, args)?;
-        let value = (self.function)(&mut HostCx { store: store.as_context_mut() }, params)?;
+        let value = (self.function)(&mut call.cx(&mut store), params)?;
         lower(store, call, lent, value, retptr::<R>(call, args), result)
     }
 }
@@ -165,7 +168,7 @@ where
     ) -> Result<()> {
         let (params, lent) = lift::<P>(&mut store, call, args)?;
         let retptr = retptr::<R>(call, args);
-        let future = (self.function)(&mut HostCx { store: store.as_context_mut() }, params);
+        let future = (self.function)(&mut call.cx(&mut store), params);
         let mut pending = Box::pin(Pending { future: Some(future), value: None });
         let state = store.data_mut();
         let entry = state.host_calls.vacant_entry();

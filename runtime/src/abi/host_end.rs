@@ -31,9 +31,9 @@ pub trait Source: Any {
     fn poll_produce(&mut self, task: &mut Context<'_>, destination: &mut Destination<'_>) -> Poll<Result<Produced>>;
 }
 
-/// The buffer of a guest's read.
+/// The buffer of a read.
 pub struct Destination<'a> {
-    cx: LowerCx<'a>,
+    room: Room<'a>,
     element: Element,
     /// The address of the first element.
     at: usize,
@@ -41,9 +41,32 @@ pub struct Destination<'a> {
     written: u32,
 }
 
+/// Who reads.
+enum Room<'a> {
+    Guest(LowerCx<'a>),
+    /// The host: for bytes alone.
+    Host(&'a mut [u8]),
+}
+
+impl Room<'_> {
+    #[inline]
+    fn memory(&mut self) -> &mut [u8] {
+        match self {
+            Room::Guest(cx) => cx.memory(),
+            Room::Host(bytes) => bytes,
+        }
+    }
+}
+
 impl<'a> Destination<'a> {
     pub(crate) fn new(cx: LowerCx<'a>, element: Element, at: usize, capacity: u32) -> Self {
-        Destination { cx, element, at, capacity, written: 0 }
+        Destination { room: Room::Guest(cx), element, at, capacity, written: 0 }
+    }
+
+    fn of_host(bytes: &'a mut [u8]) -> Self {
+        let element = Element { payload: Some(InterfaceType::U8), size: 1, align: 1, plain: true };
+        let capacity = bytes.len() as u32;
+        Destination { room: Room::Host(bytes), element, at: 0, capacity, written: 0 }
     }
 
     /// How many more elements fit.
@@ -60,7 +83,7 @@ impl<'a> Destination<'a> {
         assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
         let len = bytes.len().min(self.remaining());
         let at = self.at + self.written as usize;
-        self.cx.memory()[at..at + len].copy_from_slice(&bytes[..len]);
+        self.room.memory()[at..at + len].copy_from_slice(&bytes[..len]);
         self.written += len as u32;
         len
     }
@@ -69,7 +92,7 @@ impl<'a> Destination<'a> {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         assert!(matches!(self.element.payload, Some(InterfaceType::U8)), "bytes go into a stream of bytes");
         let (at, len) = (self.at + self.written as usize, self.remaining());
-        &mut self.cx.memory()[at..at + len]
+        &mut self.room.memory()[at..at + len]
     }
 
     /// `count` elements of `bytes_mut` were filled.
@@ -85,7 +108,8 @@ impl<'a> Destination<'a> {
     ) -> Result<()> {
         assert!(self.remaining() > 0, "an element needs room");
         let at = self.at + self.written as usize * self.element.size as usize;
-        store(&mut self.cx, self.element.payload, at)?;
+        let Room::Guest(cx) = &mut self.room else { unreachable!("a host reads a host's bytes alone") };
+        store(cx, self.element.payload, at)?;
         self.written += 1;
         Ok(())
     }
@@ -142,6 +166,9 @@ pub(crate) fn poll_read(
         return Poll::Ready(Err(format_err!("{poison}")));
     }
     let entry = &mut state.streams[stream as usize];
+    if entry.writer == End::Host && !entry.dropped {
+        return poll_host(state, stream, max, task);
+    }
     entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None });
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
@@ -154,6 +181,34 @@ pub(crate) fn poll_read(
             Poll::Pending
         }
         _ => Poll::Ready(Ok(entry.read.take().and_then(HostRead::take))),
+    }
+}
+
+/// Bytes that one read of the host takes from a source.
+const HOST_READ_MAX: usize = 64 << 10;
+
+/// The host reads what the host writes, because a guest has forwarded it (`lab::forward`): always bytes.
+#[cold]
+fn poll_host(state: &mut State, stream: u32, max: usize, task: &mut Context<'_>) -> Poll<Result<Option<Box<dyn Any>>>> {
+    let entry = &mut state.streams[stream as usize];
+    let source = entry.source.as_mut().expect("a stream that the host writes has a source until it ends");
+    let mut bytes = vec![0u8; max.clamp(1, HOST_READ_MAX)];
+    let mut destination = Destination::of_host(&mut bytes);
+    let produced = source.poll_produce(task, &mut destination);
+    let written = destination.written() as usize;
+    match produced {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Ready(Ok(Produced::Items)) => {
+            bytes.truncate(written);
+            Poll::Ready(Ok(Some(Box::new(bytes))))
+        }
+        Poll::Ready(Ok(Produced::End)) => {
+            entry.source = None;
+            entry.writer = End::Gone;
+            state.end_dropped(stream);
+            Poll::Ready(Ok(None))
+        }
     }
 }
 

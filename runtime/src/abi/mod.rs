@@ -15,6 +15,7 @@ mod dynamic;
 mod host_call;
 mod host_end;
 mod instantiate;
+pub(crate) mod lab;
 mod memory;
 mod record;
 mod resource;

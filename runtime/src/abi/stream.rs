@@ -8,6 +8,7 @@
 use super::copy;
 use super::cx::Memories;
 use super::host_end::{HostRead, Produced, Source};
+use super::lab::{self, Extension};
 use super::memory::GuestMemory;
 use super::state::{Ready, State};
 use super::table::{CopyState, EventCode, Kind, NONE, Slot};
@@ -19,14 +20,14 @@ use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::{ComponentTypes, InterfaceType, TypeFutureTableIndex, TypeStreamTableIndex};
 
 /// `CopyResult`
-const COMPLETED: u32 = 0;
-const DROPPED: u32 = 1;
+pub(super) const COMPLETED: u32 = 0;
+pub(super) const DROPPED: u32 = 1;
 const CANCELLED: u32 = 2;
 /// The bits of a result that say which of these it is; above them is the progress.
 const RESULT_MASK: u32 = 0xf;
 
 /// `Buffer.MAX_LENGTH`
-const BUFFER_LENGTH_MAX: u32 = (1 << 28) - 1;
+pub(super) const BUFFER_LENGTH_MAX: u32 = (1 << 28) - 1;
 
 /// What a stream carries, as one end's instance sees it.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +42,15 @@ pub(crate) struct Element {
 
 impl Element {
     fn new(types: &ComponentTypes, payload: Option<InterfaceType>, width: PointerWidth) -> Self {
-        use InterfaceType::*;
         let Some(ty) = payload else { return Element { payload, size: 0, align: 1, plain: true } };
         let Place { size, align } = width.place(types.canonical_abi(&ty));
-        let plain = matches!(ty, U8 | S8 | U16 | S16 | U32 | S32 | U64 | S64 | Float32 | Float64);
-        Element { payload, size: size as u32, align: align as u32, plain }
+        Element { payload, size: size as u32, align: align as u32, plain: Element::is_plain(payload) }
+    }
+
+    /// See `plain`.
+    pub fn is_plain(payload: Option<InterfaceType>) -> bool {
+        use InterfaceType::*;
+        matches!(payload, None | Some(U8 | S8 | U16 | S16 | U32 | S32 | U64 | S64 | Float32 | Float64))
     }
 
     pub fn of_stream(types: &ComponentTypes, ty: TypeStreamTableIndex, width: PointerWidth) -> Self {
@@ -74,9 +79,9 @@ pub(crate) enum End {
 pub(crate) struct Pending {
     pub op: CopyOp,
     pub handle: u32,
-    ptr: u64,
-    len: u32,
-    progress: u32,
+    pub ptr: u64,
+    pub len: u32,
+    pub progress: u32,
 }
 
 impl Pending {
@@ -101,6 +106,8 @@ pub(crate) struct Stream {
     pub source: Option<Box<dyn Source>>,
     /// The host's reading end, while it waits.
     pub read: Option<HostRead>,
+    /// What somebody tries with this stream; hardly any has one.
+    pub extension: Option<Box<dyn Extension>>,
 }
 
 impl Stream {
@@ -165,7 +172,7 @@ fn end_kind(future: bool, write: bool) -> Kind {
     }
 }
 
-fn event_code(future: bool, write: bool) -> EventCode {
+pub(super) fn event_code(future: bool, write: bool) -> EventCode {
     match (future, write) {
         (false, false) => EventCode::StreamRead,
         (false, true) => EventCode::StreamWrite,
@@ -175,14 +182,30 @@ fn event_code(future: bool, write: bool) -> EventCode {
 }
 
 /// A call of a `{stream,future}.{read,write}`.
-struct Operation<'a> {
-    op: &'a CopyOp,
-    handle: u32,
-    ptr: u64,
-    len: u32,
+pub(crate) struct Operation<'a> {
+    pub op: &'a CopyOp,
+    pub handle: u32,
+    pub ptr: u64,
+    pub len: u32,
 }
 
+/// A memory, and an address in it.
+type MemoryAt = (u32, usize);
+
 impl Operation<'_> {
+    /// From where to where bytes go between our buffer and `theirs`; `None` if elements have none.
+    #[inline]
+    fn way(&self, theirs: (Option<u32>, usize)) -> Result<Option<(MemoryAt, MemoryAt)>> {
+        if self.op.element.payload.is_none() {
+            return Ok(None);
+        }
+        let (Some(memory), Some(other)) = (self.op.memory, theirs.0) else {
+            bail!("a stream operation with a payload needs the `memory` option")
+        };
+        let (ours, theirs) = ((memory, self.ptr as usize), (other, theirs.1));
+        Ok(Some(if self.op.end.write { (ours, theirs) } else { (theirs, ours) }))
+    }
+
     fn pending(&self) -> Pending {
         Pending { op: *self.op, handle: self.handle, ptr: self.ptr, len: self.len, progress: 0 }
     }
@@ -203,6 +226,9 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     }
     let object = slot.object;
     let stream = &mut streams[object as usize];
+    if stream.extension.is_some() {
+        return lab::copy(store, object, Operation { op, handle, ptr, len });
+    }
     if stream.dropped {
         slot.copy = CopyState::Done;
         return Ok(DROPPED);
@@ -281,7 +307,7 @@ fn wait(state: &mut State, op: &CopyOp, handle: u32) -> Result<u32> {
 
 /// CanonicalABI.md, "Buffer State": length, alignment and bounds are checked even if nothing is copied.
 #[inline]
-fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u64, len: u32) -> Result<()> {
+pub(super) fn check_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u64, len: u32) -> Result<()> {
     let Element { size, align, .. } = op.element;
     let end = ptr.saturating_add(u64::from(len) * u64::from(size));
     let known =
@@ -314,7 +340,7 @@ fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u6
 
 /// Both sides are guests, and the other has come first.
 #[inline]
-fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
+pub(super) fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
     let other = store.data().streams[object as usize].pending.as_ref().expect("the caller has looked");
     let EndType { instance, write, .. } = own.op.end;
     let plain = own.op.element.plain;
@@ -352,20 +378,25 @@ fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>)
 fn copy_plain(
     store: StoreContextMut<'_, State>,
     own: &Operation<'_>,
-    (other_memory, other_at): (Option<u32>, usize),
+    theirs: (Option<u32>, usize),
     count: u32,
 ) -> Result<()> {
-    if own.op.element.payload.is_none() {
-        return Ok(());
+    match own.way(theirs)? {
+        Some((from, to)) => copy::bytes(store, from, to, count as usize * own.op.element.size as usize),
+        None => Ok(()),
     }
-    let (Some(memory), Some(other_memory)) = (own.op.memory, other_memory) else {
-        bail!("a stream operation with a payload needs the `memory` option")
-    };
-    let len = count as usize * own.op.element.size as usize;
-    let (ours, theirs) = ((memory, own.ptr as usize), (other_memory, other_at));
-    match own.op.end.write {
-        true => copy::bytes(store, ours, theirs, len),
-        false => copy::bytes(store, theirs, ours, len),
+}
+
+/// As `copy_plain`, in one go.
+pub(super) fn copy_at_once(
+    memories: &[Option<GuestMemory>],
+    own: &Operation<'_>,
+    other: &Pending,
+    count: u32,
+) -> Result<()> {
+    match own.way((other.op.memory, other.at()))? {
+        Some((from, to)) => copy::piece(memories, from, to, count as usize * own.op.element.size as usize),
+        None => Ok(()),
     }
 }
 
@@ -383,6 +414,9 @@ fn copy_others(store: StoreContextMut<'_, State>, object: u32, own: &Operation<'
 pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) -> Result<()> {
     let state = store.data_mut();
     let Some(entry) = state.streams.get_mut(stream as usize) else { return Ok(()) };
+    if entry.extension.is_some() {
+        return lab::poll_source(store, stream);
+    }
     let (Some(pending), false) = (entry.pending, entry.dropped) else { return Ok(()) };
     if pending.len == 0 {
         // A zero-length read asks whether there is something; the next read will tell.
@@ -390,25 +424,12 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
         return Ok(());
     }
     let Some(mut source) = entry.source.take() else { return Ok(()) };
-    let waker = state.wakes.waker(Ready::HostEnd(stream));
-    let compiled = state.compiled.clone();
-    let options = &compiled.plan.options[pending.op.options as usize];
-    let produced = {
-        let cx = super::LowerCx::new(store.as_context_mut(), &compiled.plan, options);
-        let mut destination = super::host_end::Destination::new(cx, pending.op.element, pending.at(), pending.remain());
-        let produced = source.poll_produce(&mut Context::from_waker(&waker), &mut destination);
-        let written = destination.written();
-        produced.map(|produced| produced.map(|produced| (produced, written)))
-    };
+    let produced = produce(store.as_context_mut(), stream, &mut *source, &pending);
     let state = store.data_mut();
     let future = state.streams[stream as usize].future;
     match produced {
         Poll::Pending => state.streams[stream as usize].source = Some(source),
         Poll::Ready(Ok((Produced::Items, written))) => {
-            assert!(
-                0 < written && written <= pending.remain(),
-                "a source that is ready has written between 1 and all elements"
-            );
             let entry = &mut state.streams[stream as usize];
             entry.source = (!future).then_some(source);
             entry.pending.as_mut().expect("read above").progress += written;
@@ -424,7 +445,29 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
     Ok(())
 }
 
-fn pack(future: bool, result: u32, progress: u32) -> u32 {
+/// Lets `source` write behind what `pending` has already; gives how many elements it wrote.
+pub(super) fn produce(
+    mut store: StoreContextMut<'_, State>,
+    stream: u32,
+    source: &mut dyn Source,
+    pending: &Pending,
+) -> Poll<Result<(Produced, u32)>> {
+    let state = store.data_mut();
+    let waker = state.wakes.waker(Ready::HostEnd(stream));
+    let compiled = state.compiled.clone();
+    let options = &compiled.plan.options[pending.op.options as usize];
+    let cx = super::LowerCx::new(store.as_context_mut(), &compiled.plan, options);
+    let mut destination = super::host_end::Destination::new(cx, pending.op.element, pending.at(), pending.remain());
+    let produced = source.poll_produce(&mut Context::from_waker(&waker), &mut destination);
+    let written = destination.written();
+    if let Poll::Ready(Ok(Produced::Items)) = produced {
+        let all = pending.remain();
+        assert!(0 < written && written <= all, "a source that is ready has written between 1 and all elements");
+    }
+    produced.map(|produced| produced.map(|produced| (produced, written)))
+}
+
+pub(super) fn pack(future: bool, result: u32, progress: u32) -> u32 {
     if future { result } else { result | progress << 4 }
 }
 
@@ -448,6 +491,7 @@ impl State {
             pending: None,
             source: None,
             read: None,
+            extension: None,
         };
         let object = self.streams.insert(stream) as u32;
         let readable = self.handles(instance).add(Slot::new(end_kind(future, false), ty, object))?;
@@ -498,10 +542,12 @@ impl State {
         }
         slot.copy = CopyState::Cancelling;
         let (stream, has_event) = (slot.object, slot.event != EventCode::None);
+        let extended = self.streams[stream as usize].extension.is_some();
+        let more = if extended { lab::before_cancel(self, stream, end.write) } else { 0 };
         if !has_event {
             self.notify_pending(stream, CANCELLED);
         }
-        let result = self.deliver(end.instance, handle).2;
+        let result = self.deliver(end.instance, handle).2 + (more << 4);
         // Some elements may have moved before: they are reported with the cancellation, not instead of it.
         let copied = !end.future && result & RESULT_MASK == COMPLETED;
         Ok(if copied { result | CANCELLED } else { result })

@@ -5,6 +5,7 @@
 //! things that happen to one waitable before that are one event.
 
 use super::cx::Memories;
+use super::lab;
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot, Table};
 use super::thread::Wait;
@@ -195,7 +196,13 @@ impl State {
         assert!(event != EventCode::None, "only a pending event is delivered");
         let payload = match slot.kind {
             Kind::Subtask => self.deliver_subtask(instance, waitable),
-            _ => self.streams[slot.object as usize].deliver(slot, (!slot.lazy).then_some(slot.payload)),
+            _ => {
+                let (stream, payload) = (&mut self.streams[slot.object as usize], (!slot.lazy).then_some(slot.payload));
+                match stream.extension {
+                    None => stream.deliver(slot, payload),
+                    Some(_) => lab::deliver(self, instance, waitable, event, payload),
+                }
+            }
         };
         (event, waitable, payload)
     }

@@ -79,6 +79,11 @@ pub(crate) struct Serve {
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     environment: Vec<(String, String)>,
 
+    /// Offers `lab:` imports to guests: operations on streams that the Component Model does not have. They are experiments
+    /// and may change with any version
+    #[arg(long)]
+    lab: bool,
+
     /// Where compiled chains are kept, or `off` [default: interflow in the user's cache directory]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -117,6 +122,7 @@ impl Serve {
             timeout: self.timeout,
             memory_bytes_max: self.max_memory,
             wasi,
+            lab: self.lab,
         };
         let cache = self.open_cache();
         Service::load(engine, &chain, cache.as_ref(), config).map_err(|error| Failure::Input(error.into()))

@@ -29,6 +29,8 @@ pub struct ServiceConfig {
     pub memory_bytes_max: usize,
     /// What guests see of the system.
     pub wasi: WasiCtxBuilder,
+    /// Offer the experiments of `lab:`.
+    pub lab: bool,
 }
 
 impl Default for ServiceConfig {
@@ -42,6 +44,7 @@ impl Default for ServiceConfig {
             timeout: Duration::from_secs(30),
             memory_bytes_max: 512 << 20,
             wasi: WasiCtxBuilder::new(),
+            lab: false,
         }
     }
 }
@@ -109,6 +112,10 @@ impl Service {
         let files = chain.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(" -> ");
         let mut linker = Linker::new();
         crate::host::wasi::link(&mut linker);
+        match config.lab {
+            true => crate::host::lab::link(&mut linker),
+            false => crate::host::lab::withhold(&mut linker),
+        }
         let component = linker
             .link(engine, Arc::new(compiled))
             .map_err(|source| ServiceError::Link { files: files.clone(), source })?;

@@ -18,6 +18,8 @@ use wasmtime_environ::component::TypeResourceTableIndex;
 pub struct Linker {
     functions: Versions<Arc<dyn HostFunction>>,
     resources: Versions<TypeId>,
+    /// Interfaces that this host could offer and does not, and why.
+    withheld: Vec<(&'static str, &'static str)>,
 }
 
 /// Each item in the versions that there are of it.
@@ -105,6 +107,11 @@ impl Linker {
         replace(self.resources.entry(name).or_default(), version, TypeId::of::<T>());
     }
 
+    /// Says why `interface`, which this host could offer, is missing.
+    pub fn withhold(&mut self, interface: &'static str, why: &'static str) {
+        self.withheld.push((split_version(interface).0, why));
+    }
+
     /// Everything that is provided: `interface#item`, without versions, or the item alone at the root.
     pub fn items(&self) -> impl Iterator<Item = (String, Item)> {
         let functions = self.functions.keys().map(|name| (name.path(), Item::Function));
@@ -181,6 +188,9 @@ impl Linker {
             versions.join(", ")
         };
         let of_interface = versions(&|name| name.interface == interface);
+        if let Some((_, why)) = self.withheld.iter().find(|(known, _)| *known == interface) {
+            return (*why).to_string();
+        }
         if of_interface.is_empty() {
             return format!("this host has no interface `{interface}`; link a component that exports it");
         }

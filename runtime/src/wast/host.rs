@@ -1,4 +1,5 @@
-//! What scripts import from the host: the instance `host` and two functions at the root, as wasmtime's scripts expect them.
+//! What scripts import from the host: the instance `host` and two functions at the root, as wasmtime's scripts expect them; and
+//! `lab:`, for scripts of ours.
 
 use crate::abi::HostCx;
 use crate::host::linker::Linker;
@@ -89,6 +90,7 @@ pub(super) fn linker() -> Linker {
         })
     });
     resources(&mut linker);
+    crate::host::lab::link(&mut linker);
     linker
 }
 

@@ -69,7 +69,9 @@ impl Imports {
         let names = root_imports(bytes);
         let wanted = names.into_iter().filter_map(|name| {
             let ty = types.component_item_for_import(&name)?.ty;
-            Some((name, wanted(types.as_ref(), ty)))
+            // Which version there is, the linker says.
+            let path = name.split('@').next().unwrap_or(&name).to_string();
+            Some((path, wanted(types.as_ref(), ty)))
         });
         Imports(wanted.collect())
     }

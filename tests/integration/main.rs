@@ -10,6 +10,7 @@ mod bodies;
 mod chain;
 mod clients;
 mod faults;
+mod lab;
 mod leaks;
 mod limits;
 mod outbound;

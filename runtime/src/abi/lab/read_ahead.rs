@@ -63,7 +63,7 @@ pub(crate) fn read_ahead(cx: &mut HostCx<'_>, readable: u32, ptr: u32, len: u32)
         state.streams[slot.object as usize].extension = None;
     }
     if taken && host_writes {
-        state.ready.push_back(Ready::HostEnd(slot.object));
+        look_again(&mut state.ready, slot.object);
     }
     Ok(taken)
 }
@@ -139,6 +139,14 @@ impl Extension for ReadAhead {
     }
 }
 
+/// The host's source is asked soon; once, however often a guest begins reads before that.
+fn look_again(ready: &mut VecDeque<Ready>, stream: u32) {
+    let source = Ready::HostEnd(stream);
+    if !ready.contains(&source) {
+        ready.push_back(source);
+    }
+}
+
 /// A read begins of itself: it meets what is there, as one that a guest begins.
 fn begin(state: &mut State, at: At, read: Pending) {
     let State { streams, memories, ready, .. } = state;
@@ -149,7 +157,7 @@ fn begin(state: &mut State, at: At, read: Pending) {
     let Some(write) = entry.pending else {
         entry.pending = Some(read);
         if entry.writer == End::Host {
-            ready.push_back(Ready::HostEnd(at.stream));
+            look_again(ready, at.stream);
         }
         return;
     };

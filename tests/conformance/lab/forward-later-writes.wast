@@ -1,0 +1,38 @@
+;; Promise: what is written behind a forward comes to the reader in front of it, and nobody is woken in between.
+(component
+  (import "lab:streams/forward@0.1.0" (instance $forward
+    (export "forward" (func (param "readable" u32) (param "writable" u32)))))
+  (type $bytes (stream u8))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $forward (canon lower (func $forward "forward")))
+  (core func $new (canon stream.new $bytes))
+  (core func $read (canon stream.read $bytes async (memory (core memory $memory "memory"))))
+  (core func $write (canon stream.write $bytes async (memory (core memory $memory "memory"))))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "new" (func $new (result i64)))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+    (import "" "forward" (func $forward (param i32 i32)))
+    (func $same (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
+    (func $readable (param i64) (result i32) (i32.wrap_i64 (local.get 0)))
+    (func $writable (param i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))))
+    (func (export "run") (result i32)
+      (local $a i64) (local $b i64) (local $set i32)
+      (local.set $a (call $new))
+      (local.set $b (call $new))
+      (i64.store (i32.const 0) (i64.const 0x0807060504030201))
+      (call $forward (call $readable (local.get $a)) (call $writable (local.get $b)))
+      (call $same (call $write (call $writable (local.get $a)) (i32.const 0) (i32.const 4)) (i32.const -1))
+      (call $same (call $read (call $readable (local.get $b)) (i32.const 16) (i32.const 8)) (i32.const 0x40))
+      (i32.load (i32.const 16))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory"))
+    (export "new" (func $new))
+    (export "read" (func $read))
+    (export "write" (func $write))
+    (export "forward" (func $forward))))))
+  (func (export "run") (result u32) (canon lift (core func $i "run"))))
+
+(assert_return (invoke "run") (u32.const 0x04030201))

@@ -1,0 +1,31 @@
+;; Promise: ends of different types are not joined.
+(component
+  (import "lab:streams/forward@0.1.0" (instance $forward
+    (export "forward" (func (param "readable" u32) (param "writable" u32)))))
+  (type $bytes (stream u8))
+  (type $words (stream u32))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $forward (canon lower (func $forward "forward")))
+  (core func $new (canon stream.new $bytes))
+  (core func $w-new (canon stream.new $words))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "new" (func $new (result i64)))
+    (import "" "w-new" (func $w-new (result i64)))
+    (import "" "forward" (func $forward (param i32 i32)))
+    (func $readable (param i64) (result i32) (i32.wrap_i64 (local.get 0)))
+    (func $writable (param i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))))
+    (func (export "run")
+      (local $a i64) (local $b i64)
+      (local.set $a (call $new))
+      (local.set $b (call $w-new))
+      (call $forward (call $readable (local.get $a)) (call $writable (local.get $b)))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory"))
+    (export "new" (func $new))
+    (export "w-new" (func $w-new))
+    (export "forward" (func $forward))))))
+  (func (export "run") (canon lift (core func $i "run"))))
+
+(assert_trap (invoke "run") "different types")

@@ -12,7 +12,7 @@ use crate::op::{Arg, CopyType, Kind, Leave, Mode, Op, PARAMS_MAX, SLOTS, Side, S
 use crate::profile::Profile;
 use crate::program::{Func, Lift, Program};
 use crate::sched::{Cx, Rng, Seeded};
-use crate::stream::CopyState;
+use crate::stream::{CopyEnd, CopyState};
 use crate::table::ThreadId;
 use crate::task::TaskState;
 use crate::thread::ThreadState;
@@ -32,7 +32,9 @@ pub enum Shape {
     Layers,
     /// The same, and threads.
     LayerThreads,
-    /// The first, with the extensions that are shipped.
+    /// `Single`, with the extensions that are shipped.
+    SingleExtensions,
+    /// `Layers`, with the same.
     LayerExtensions,
 }
 
@@ -45,8 +47,16 @@ impl Shape {
         matches!(self, Shape::Layers | Shape::LayerThreads | Shape::LayerExtensions)
     }
 
+    fn is_single(self) -> bool {
+        matches!(self, Shape::Single | Shape::SingleExtensions)
+    }
+
+    fn has_extensions(self) -> bool {
+        matches!(self, Shape::SingleExtensions | Shape::LayerExtensions)
+    }
+
     fn extensions(self) -> Vec<Arc<dyn Extension>> {
-        if self == Shape::LayerExtensions { shipped() } else { Vec::new() }
+        if self.has_extensions() { shipped() } else { Vec::new() }
     }
 }
 
@@ -113,13 +123,13 @@ struct Generator {
 
 /// Instances, functions and empty scripts.
 fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
-    let guests = if shape == Shape::Single { 1 } else { 2 };
+    let guests = if shape.is_single() { 1 } else { 2 };
     let mut program = Program::new(guests);
     let script = |program: &mut Program| {
         program.scripts.push(Vec::new());
         (program.scripts.len() - 1) as u8
     };
-    if shape == Shape::Single {
+    if shape.is_single() {
         let body = Some(script(&mut program));
         let inst = InstanceId(1);
         program.funcs.push(Func { inst, body, result: None, ..Func::host_script(0) });
@@ -127,7 +137,8 @@ fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
         let none = [Arg::Imm(0); PARAMS_MAX];
         program.scripts[1].push(Op::Call { func: 0, mode: Mode::Async, args: none, sub: 0, ret: 1 });
         program.host.push(host);
-        return (program, vec![Some(BODY_OPS_MAX + 6), None]);
+        let ops = if shape.has_extensions() { 2 * BODY_OPS_MAX } else { BODY_OPS_MAX + 6 };
+        return (program, vec![Some(ops), None]);
     }
     if shape.is_layered() {
         return layers(shape, rng);
@@ -292,7 +303,7 @@ impl Generator {
         let waits = trial.threads.get(t.0).is_some_and(|thread| {
             matches!(thread.state, ThreadState::Waiting(..) | ThreadState::Suspended(_)) && !trial.is_ready(t)
         });
-        done.is_err() || waits && (self.shape == Shape::Single || !self.rng.one_in(WAIT_ONE_IN))
+        done.is_err() || waits && (self.shape.is_single() || !self.rng.one_in(WAIT_ONE_IN))
     }
 
     /// What a well-behaved body does last: gives back what it has borrowed, and resolves its task.
@@ -371,7 +382,7 @@ impl Generator {
     }
 
     fn copy_type(&mut self, inst: InstanceId) -> CopyType {
-        if self.shape == Shape::LayerExtensions && !self.rng.one_in(4) {
+        if self.shape.has_extensions() && !self.rng.one_in(4) {
             // What is joined is of one type.
             return CopyType { kind: Kind::Stream, elem: Elem::U8 };
         }
@@ -382,7 +393,7 @@ impl Generator {
             3 => Elem::U32,
             4 => Elem::U64,
             5 if self.shape.is_layered() => Elem::Own(behind(inst, &mut self.rng)),
-            5 if self.shape != Shape::Single => Elem::Own(guest(&mut self.rng)),
+            5 if !self.shape.is_single() => Elem::Own(guest(&mut self.rng)),
             6 => Elem::Stream,
             7 => Elem::Future,
             _ => Elem::U8,
@@ -393,12 +404,18 @@ impl Generator {
     fn propose(&mut self, t: ThreadId) -> Op {
         let inst = self.world.instance_of(t);
         let held = self.held(inst);
+        if self.shape.has_extensions()
+            && self.rng.one_in(2)
+            && let Some(op) = self.propose_for_reads(&held)
+        {
+            return op;
+        }
         match self.rng.below(100) {
             10..=15 => Op::SetNew { set: self.slot(t) },
             0..=39 if self.world.threads[t].host_script => self.propose_call(t, inst),
-            16..=27 if self.shape != Shape::Single => self.propose_call(t, inst),
+            16..=27 if !self.shape.is_single() => self.propose_call(t, inst),
             28..=35 if self.shape.has_threads() => self.propose_thread(t),
-            36..=43 if self.shape != Shape::Single => self.propose_rest(t, inst),
+            36..=43 if !self.shape.is_single() => self.propose_rest(t, inst),
             44 | 45 => Op::Load { ptr: 4 * self.rng.below(16) as u32 },
             0..=9 => Op::New { t: self.copy_type(inst), r: self.slot(t), w: self.slot(t) },
             _ => match self.one_of(&held) {
@@ -538,7 +555,7 @@ impl Generator {
                 },
                 WaitableKind::End(end) => {
                     let (ty, side, state) = (end.t, end.side, end.state);
-                    if self.shape == Shape::LayerExtensions && side == Side::Read && self.rng.one_in(2) {
+                    if self.shape.has_extensions() && side == Side::Read && self.rng.one_in(2) {
                         return self.propose_extension(t, slot, ty, state);
                     }
                     match self.rng.below(12) {
@@ -555,11 +572,46 @@ impl Generator {
         }
     }
 
+    /// If several reads are in flight somewhere: a write that is long enough for them, or a look at their events.
+    fn propose_for_reads(&mut self, held: &[(Slot, Entry)]) -> Option<Op> {
+        let ends = held.iter().filter_map(|(slot, entry)| match entry {
+            Entry::Waitable(w) => match &self.world.waitables[*w].kind {
+                WaitableKind::End(end) if self.world.notes.contains_key(&(1, end.shared)) => Some((*slot, *w, *end)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let ends: Vec<_> = ends.collect();
+        let &(end, w, CopyEnd { t, side, state, shared, .. }) = ends.get(self.rng.below(ends.len()))?;
+        let set = held.iter().find(|(_, entry)| match (entry, self.world.waitables[w].set) {
+            (Entry::Set(set), Some(joined)) => *set == joined,
+            (Entry::Set(_), None) => true,
+            _ => false,
+        });
+        let few = self.world.notes.get(&(1, shared)).is_some_and(|note| note.len() < 5);
+        match (side, state, set) {
+            (Side::Read, CopyState::Copying, _) if few => Some(self.propose_read_ahead(end)),
+            (Side::Write, CopyState::Idle, _) => {
+                let n = 3 + self.rng.below(9) as u32;
+                Some(Op::Copy { t, side, mode: Mode::Async, end, ptr: 8 * self.rng.below(4) as u32, n })
+            }
+            (Side::Read, _, Some((set, _))) if self.world.waitables[w].set.is_some() => {
+                Some(Op::SetPoll { set: *set, cancellable: false })
+            }
+            (Side::Read, _, Some((set, _))) => Some(Op::Join { waitable: end, set: Arg::Slot(*set) }),
+            _ => None,
+        }
+    }
+
+    fn propose_read_ahead(&mut self, end: Slot) -> Op {
+        let (ptr, n) = (8 * self.rng.below(5) as u32, self.rng.below(4) as u32);
+        Op::Ext { ext: 1, args: [Arg::Slot(end), Arg::Imm(ptr), Arg::Imm(n)] }
+    }
+
     /// For a readable end: more reads if there is one, else somebody to forward it to.
     fn propose_extension(&mut self, t: ThreadId, end: Slot, ty: CopyType, state: CopyState) -> Op {
         if state == CopyState::Copying {
-            let (ptr, n) = (8 * self.rng.below(5) as u32, self.rng.below(6) as u32);
-            return Op::Ext { ext: 1, args: [Arg::Slot(end), Arg::Imm(ptr), Arg::Imm(n)] };
+            return self.propose_read_ahead(end);
         }
         let held = self.held(self.world.instance_of(t));
         let is_sink = |entry: &Entry| match entry {

@@ -1,10 +1,14 @@
 //! Programs that use the extensions which both sides have: what puppets import for them, and their comparison.
 
+use abi_spec::ext::shipped;
 use abi_spec::generate::{Shape, program, scrambled};
 use abi_spec::op::Op;
+use abi_spec::profile::{Profile, Rule};
 use abi_spec::program::Program;
+use abi_spec::sched::{Fifo, run};
+use abi_spec::world::{Code, World};
 
-use super::compare;
+use super::{PROGRAMS, compare};
 
 fn is_used(program: &Program) -> bool {
     program.scripts.iter().flatten().any(|op| matches!(op, Op::Ext { .. }))
@@ -46,17 +50,28 @@ const FORWARD: &str = r#"(param "readable" u32) (param "writable" u32)"#;
 const READ_AHEAD: &str = r#"(param "readable" u32) (param "pointer" u32) (param "length" u32) (result bool)"#;
 
 #[test]
-fn guests_that_forward_and_read_ahead_see_what_the_model_allows() {
-    compare("extensions", |seed| program(Shape::LayerExtensions, seed));
-    compare("scrambled, extensions", |seed| scrambled(Shape::LayerExtensions, seed));
+fn bodies_that_forward_and_read_ahead_see_what_the_model_allows() {
+    compare("extensions, one body", |seed| program(Shape::SingleExtensions, seed));
+    compare("extensions, calls", |seed| program(Shape::LayerExtensions, seed));
 }
 
-/// Programs that do nothing of what they are about would agree as well.
 #[test]
-fn many_programs_forward_and_read_ahead() {
-    let used = |wanted: u8| {
-        let uses = |op: &Op| matches!(op, Op::Ext { ext, .. } if *ext == wanted);
-        (1..100).filter(|seed| program(Shape::LayerExtensions, *seed).scripts.iter().flatten().any(uses)).count()
+fn programs_with_extensions_that_make_no_sense_see_what_the_model_allows() {
+    compare("scrambled, extensions, one body", |seed| scrambled(Shape::SingleExtensions, seed));
+    compare("scrambled, extensions, calls", |seed| scrambled(Shape::LayerExtensions, seed));
+}
+
+/// Programs that do nothing of what they are about would agree as well: that a rule is missing shows in some of them.
+#[test]
+fn programs_with_extensions_show_their_rules() {
+    let log = |seed, profile| {
+        let code = Code { program: program(Shape::SingleExtensions, seed), extensions: shipped() };
+        run(World::new(profile, code.into()), &mut Fifo).log
     };
-    assert!(used(0) > 10 && used(1) > 10, "{} forward and {} read ahead of 99", used(0), used(1));
+    for rule in [Rule::ReadAheadFlows, Rule::ReadAheadOrder, Rule::ForwardMeets] {
+        let shows = |seed: &u64| log(*seed, Profile::R1) != log(*seed, Profile::R1.without(rule));
+        let count = (1..=PROGRAMS).filter(shows).count();
+        assert!(count > 0, "{rule:?} shows in no program");
+        eprintln!("{rule:?} shows in {count} of {PROGRAMS} programs");
+    }
 }

@@ -67,7 +67,7 @@ pub(crate) trait Extension: Any {
 }
 
 /// The extension of a stream; `made` if it has none yet. Two different ones cannot share a stream.
-fn extension<T: Extension>(state: &mut State, stream: u32, made: impl FnOnce() -> T) -> Result<&mut T> {
+pub(super) fn extension<T: Extension>(state: &mut State, stream: u32, made: impl FnOnce() -> T) -> Result<&mut T> {
     let extension = state.streams[stream as usize].extension.get_or_insert_with(|| Box::new(made()));
     let extension: &mut dyn Any = &mut **extension;
     match extension.downcast_mut() {

@@ -3,6 +3,8 @@
 mod calls;
 mod dynamic;
 mod hostile;
+mod lab;
+mod quota;
 mod streams;
 mod traps;
 mod waiting;

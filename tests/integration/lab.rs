@@ -18,8 +18,8 @@ fn lab(io: Io, guests: &[&str]) -> Server {
 fn a_body_that_is_forwarded_comes_whole() {
     on_both(|io| {
         let server = lab(io, &["forwarder", "echo"]);
-        // What a guest has written; what the host has; and the same without another guest.
-        for path in ["/echo", "/splice", "/here"] {
+        // What a guest has written; what the host has; and the same without another guest, joined before or after the host has it.
+        for path in ["/echo", "/splice", "/here", "/late"] {
             let mut connection = server.connect();
             for length in LENGTHS {
                 let body = pattern::bytes(length);
@@ -63,7 +63,7 @@ fn clients_that_hang_up_behind_a_forward_leave_nothing_behind() {
             let mut connection = server.connect();
             connection.send(match round % 2 {
                 0 => "GET /source/10000000 HTTP/1.1\r\nhost: test\r\n\r\n".to_string(),
-                _ => format!("POST /here HTTP/1.1\r\nhost: test\r\ncontent-length: 9999\r\n\r\n{:99}", 0),
+                _ => format!("POST /late HTTP/1.1\r\nhost: test\r\ncontent-length: 9999\r\n\r\n{:99}", 0),
             });
             let mut some = [0; 50];
             connection.stream().read_exact(&mut some).expect("it has begun to answer");

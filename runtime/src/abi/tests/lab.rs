@@ -112,6 +112,74 @@ fn the_host_reads_what_it_writes_through_a_forward() {
     assert_empty(&zone);
 }
 
+/// Has two reads in flight when what it gets is forwarded to them; gives the counts of both and the bytes of the second.
+const READS_AHEAD: &str = r#"
+(component
+  (import "lab:streams/forward@0.1.0" (instance $forward
+    (export "forward" (func (param "readable" u32) (param "writable" u32)))))
+  (import "lab:streams/read-ahead@0.1.0" (instance $read-ahead
+    (export "read-ahead" (func (param "readable" u32) (param "pointer" u32) (param "length" u32) (result bool)))))
+  (type $t (stream u8))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $forward (canon lower (func $forward "forward")))
+  (core func $read-ahead (canon lower (func $read-ahead "read-ahead")))
+  (core func $new (canon stream.new $t))
+  (core func $read (canon stream.read $t async (memory (core memory $memory "memory"))))
+  (core func $drop (canon stream.drop-readable $t))
+  (core func $set-new (canon waitable-set.new))
+  (core func $set-drop (canon waitable-set.drop))
+  (core func $join (canon waitable.join))
+  (core func $wait (canon waitable-set.wait (memory (core memory $memory "memory"))))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "forward" (func $forward (param i32 i32)))
+    (import "" "read-ahead" (func $read-ahead (param i32 i32 i32) (result i32)))
+    (import "" "new" (func $new (result i64)))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (import "" "drop" (func $drop (param i32)))
+    (import "" "set-new" (func $set-new (result i32)))
+    (import "" "set-drop" (func $set-drop (param i32)))
+    (import "" "join" (func $join (param i32 i32)))
+    (import "" "wait" (func $wait (param i32 i32) (result i32)))
+    (func (export "run") (param $from i32) (result i64)
+      (local $ends i64) (local $reader i32) (local $set i32) (local $counts i32)
+      (local.set $ends (call $new))
+      (local.set $reader (i32.wrap_i64 (local.get $ends)))
+      (drop (call $read (local.get $reader) (i32.const 16) (i32.const 2)))
+      (drop (call $read-ahead (local.get $reader) (i32.const 32) (i32.const 3)))
+      (call $forward (local.get $from) (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+      (local.set $set (call $set-new))
+      (call $join (local.get $reader) (local.get $set))
+      (drop (call $wait (local.get $set) (i32.const 0)))
+      (local.set $counts (i32.load (i32.const 4)))
+      (drop (call $wait (local.get $set) (i32.const 0)))
+      (local.set $counts (i32.or (i32.shl (local.get $counts) (i32.const 16)) (i32.load (i32.const 4))))
+      (call $join (local.get $reader) (i32.const 0))
+      (call $drop (local.get $reader))
+      (call $set-drop (local.get $set))
+      (i64.or (i64.shl (i64.extend_i32_u (local.get $counts)) (i64.const 32)) (i64.load32_u (i32.const 32)))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "forward" (func $forward))
+    (export "read-ahead" (func $read-ahead)) (export "new" (func $new)) (export "read" (func $read))
+    (export "drop" (func $drop)) (export "set-new" (func $set-new)) (export "set-drop" (func $set-drop))
+    (export "join" (func $join)) (export "wait" (func $wait))))))
+  (func (export "run") async (param "t" $t) (result u64) (canon lift (core func $i "run"))))
+"#;
+
+#[test]
+fn reads_in_flight_are_filled_by_a_source_that_is_forwarded_to_them() {
+    let mut linker = Linker::new();
+    crate::host::lab::link(&mut linker);
+    let component = link(READS_AHEAD, &linker);
+    let zone = zone(&component);
+    let (source, dropped) = bytes(7);
+    let got: u64 = returned(&component, &zone, "run", (source,));
+    assert_eq!(got, 0x0020_0030_0005_0505, "two elements, then three: {got:#x}");
+    assert!(dropped.get());
+    assert_empty(&zone);
+}
+
 #[test]
 fn a_forward_wakes_the_host_that_reads() {
     let component = forwards("stream", "u8");

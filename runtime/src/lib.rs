@@ -2,16 +2,19 @@
 //!
 //! From the kernel up: `ring` submits I/O, `executor` runs tasks on it, one thread per core. `component` turns binaries into
 //! plans and compiled modules, `abi` runs them in zones, `host` gives them functions of ours, `http` speaks with the world,
-//! `graph` holds what is served, `wast` runs test scripts, `cli` is the command. ARCHITECTURE.md says who may know whom.
+//! `graph` holds what is served, `wast` runs test scripts, `explore` tries schedules, with `sim` below all others as its chance
+//! and time, `cli` is the command. ARCHITECTURE.md says who may know whom.
 
 pub mod abi;
 pub mod cli;
 pub mod component;
 pub mod executor;
+mod explore;
 pub mod graph;
 pub mod host;
 pub mod http;
 pub mod ring;
+mod sim;
 mod wast;
 
 pub use wasmtime::Engine;

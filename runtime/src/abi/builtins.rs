@@ -13,11 +13,13 @@ use super::record::Record;
 use super::state::State;
 use super::stream::{self, CopyOp, Element, EndType};
 use super::waitable::{self, store_event};
+use super::watch::Observed;
 use super::{Result, call, resource, task, thread, transcode};
 use crate::component::Compiled;
 use crate::component::plan::{Builtin, CoreType, Signature, Then};
 use crate::component::shims::HostImport;
 use crate::host::value::{Lift, store_at};
+use crate::sim;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use wasmtime::{AsContextMut, Caller, Engine, FuncType, Linker, StoreContextMut, ValRaw, ValType, bail};
@@ -78,10 +80,29 @@ const FLAT_MAX: usize = 17;
 struct Binder<'a> {
     linker: &'a mut Linker<State>,
     engine: &'a Engine,
+    /// What the next binding takes note of, while schedules are explored.
+    observed: Option<Observed>,
 }
 
 impl Binder<'_> {
     fn bind<F>(&mut self, name: &str, signature: &Signature, function: F) -> Result<()>
+    where
+        F: Fn(StoreContextMut<'_, State>, &mut Values<'_>) -> Result<()> + Send + Sync + 'static,
+    {
+        let Some(observed) = self.observed.take() else { return self.bind_silent(name, signature, function) };
+        let types = signature.clone();
+        self.bind_silent(name, signature, move |mut store, values| {
+            let mut buffer = [0; FLAT_MAX];
+            let args = values.flat(types.params.len(), &mut buffer, &types.params);
+            function(store.as_context_mut(), values)?;
+            let mut buffer = [0; FLAT_MAX];
+            let result = values.flat(types.results.len(), &mut buffer, &types.results).first().copied();
+            observed.note(store.data(), args, result);
+            Ok(())
+        })
+    }
+
+    fn bind_silent<F>(&mut self, name: &str, signature: &Signature, function: F) -> Result<()>
     where
         F: Fn(StoreContextMut<'_, State>, &mut Values<'_>) -> Result<()> + Send + Sync + 'static,
     {
@@ -115,7 +136,7 @@ pub(crate) fn bind(
     functions: &[Arc<dyn HostFunction>],
 ) -> Result<()> {
     let engine = linker.engine().clone();
-    let mut binder = Binder { linker, engine: &engine };
+    let mut binder = Binder { linker, engine: &engine, observed: None };
     for import in &compiled.shim_imports {
         let name = import.name();
         let signature = import.signature(&compiled.plan);
@@ -229,6 +250,9 @@ fn bind_builtin(
     functions: &[Arc<dyn HostFunction>],
 ) -> Result<()> {
     let plan = &compiled.plan;
+    if sim::current().is_some() {
+        binder.observed = Observed::of(plan, &plan.trampolines[n as usize].builtin);
+    }
     let stream = |instance, ty: TypeStreamTableIndex, write| {
         let ty = plan.types[ty].ty.as_u32();
         EndType { instance, future: false, write, ty }

@@ -182,7 +182,11 @@ where
             results: call.results(),
         });
         let waker = state.wakes.waker(Ready::HostCall(index));
-        match pending.as_mut().poll_result(&mut Context::from_waker(&waker)) {
+        let answer = match state.answers_at_once(call.options.async_, Ready::HostCall(index)) {
+            true => pending.as_mut().poll_result(&mut Context::from_waker(&waker)),
+            false => Poll::Pending,
+        };
+        match answer {
             Poll::Ready(done) => {
                 store.data_mut().host_calls.remove(index as usize);
                 done?;

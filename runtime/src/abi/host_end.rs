@@ -239,6 +239,7 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     let read = entry.read.as_mut().expect("looked at above");
     read.items = Some(items);
     read.wake();
+    state.note_host_read(stream, count);
     state.progress_pending(stream, count);
     Ok(())
 }

@@ -24,6 +24,7 @@ pub(crate) fn instantiate(
     let memory = get(store, shims, &exports.memory)?.into_memory().expect("the export's kind is fixed");
     let records = Records::new(store, memory, compiled.plan.instances);
     store.data_mut().records = Some(records);
+    store.data_mut().watch_gates();
     if let Some(threads) = &exports.threads {
         store.data_mut().thread_table = get(store, shims, threads)?.into_table();
     }

@@ -26,7 +26,9 @@ mod task;
 mod thread;
 mod transcode;
 mod waitable;
+mod waits;
 mod wake;
+mod watch;
 mod zone;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ pub use host_end::{Destination, Produced, Source};
 pub(crate) use host_end::{LiftItems, ReadEnd};
 pub use state::{Census, Limits, State};
 pub(crate) use stream::End;
+pub(crate) use thread::is_deadlock;
 pub use thread::stack_count;
 pub use zone::{Call, CallError, Export, SLICE, WeakZone, Zone};
 

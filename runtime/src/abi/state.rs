@@ -12,6 +12,7 @@ use super::task::{Entrant, Lender, Subtask, Task};
 use super::thread::{DEADLOCK, Stacks, Switch, Thread, ThreadTable};
 use super::waitable::WaitableSet;
 use super::wake::Wakes;
+use super::watch::Watch;
 use super::zone::WeakZone;
 use crate::component::Compiled;
 use crate::component::plan::Plan;
@@ -25,7 +26,7 @@ use std::task::{Context, Poll};
 use wasmtime::Func;
 
 /// What is ready to run in a zone, in the order in which it became so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Ready {
     /// A task that yielded, or whose set has an event.
     Task(u32),
@@ -150,6 +151,8 @@ pub struct State {
     pub(crate) budget: u32,
     /// What hosts keep per zone.
     pub(crate) host: Rc<dyn Any>,
+    /// Who decides what is open, and takes note, while schedules are explored.
+    pub(crate) watch: Option<Watch>,
 }
 
 // SAFETY: The engine asks for `Send` where a call may be suspended, and for `Sync` in resource limits, because its own futures
@@ -230,6 +233,7 @@ impl State {
             zone,
             limits,
             host,
+            watch: Watch::current(),
         }
     }
 

@@ -160,6 +160,11 @@ impl Table {
         Ok(slot)
     }
 
+    /// The waitables that have joined a set.
+    pub fn members(&self, set: u32) -> impl Iterator<Item = (u32, &Slot)> {
+        (0..).zip(&self.slots).filter(move |(_, slot)| slot.is_waitable() && slot.set == set)
+    }
+
     /// Number of handles.
     pub fn len(&self) -> usize {
         self.used

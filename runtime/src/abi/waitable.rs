@@ -10,6 +10,7 @@ use super::state::{Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot, Table};
 use super::thread::Wait;
 use super::{BLOCKED, Result};
+use crate::sim::{self, Choice};
 use std::collections::VecDeque;
 use wasmtime::{StoreContextMut, bail};
 
@@ -179,9 +180,23 @@ impl State {
         let set = &mut self.sets[set as usize];
         set.append(&mut self.instances[instance as usize].handles, waitable);
         // One event wakes one waiter; it looks for itself whether the event is still there.
-        if let Some(waiter) = set.waiters.pop_front() {
-            self.ready.push_back(waiter);
-        }
+        let waiter = match &self.watch {
+            None => set.waiters.pop_front(),
+            Some(watch) => set.waiters.remove(watch.choose(Choice::Waiter, set.waiters.len(), 0)),
+        };
+        self.ready.extend(waiter);
+    }
+
+    /// The waitable whose event a set gives next, and its instance: the one that came first.
+    #[inline]
+    pub(crate) fn first_event(&self, set: u32) -> Option<(u32, u32)> {
+        let entry = &self.sets[set as usize];
+        let (instance, first) = entry.first()?;
+        let Some(watch) = &self.watch else { return Some((instance, first)) };
+        let handles = &self.instances[instance as usize].handles;
+        let next = |waitable: &u32| handles.get(*waitable).ok().map(|slot| slot.next).filter(|next| *next != NONE);
+        let events: Vec<u32> = std::iter::successors(Some(first), next).collect();
+        Some((instance, events[watch.choose(Choice::Event, events.len(), sim::of_all(&events))]))
     }
 
     /// `get_pending_event`: makes the payload, with all that delivery changes.
@@ -213,7 +228,7 @@ impl State {
         if self.deliver_pending_cancel(cancellable) {
             return Ok((EventCode::TaskCancelled, 0, 0));
         }
-        match self.sets[set as usize].first() {
+        match self.first_event(set) {
             Some((instance, waitable)) => Ok(self.deliver(instance, waitable)),
             None => Ok((EventCode::None, 0, 0)),
         }
@@ -230,12 +245,18 @@ pub(crate) fn waitable_set_wait(
 ) -> Result<u32> {
     let state = store.data_mut();
     let cancellable = state.plan().options[options as usize].cancellable;
-    let event = state.waitable_set_poll(instance, handle, cancellable)?;
-    if event.0 != EventCode::None {
-        return store_event(store, options, at, event);
+    if state.goes_on(instance, handle) {
+        let event = state.waitable_set_poll(instance, handle, cancellable)?;
+        if event.0 != EventCode::None {
+            return store_event(store, options, at, event);
+        }
     }
     let set = state.handles(instance).expect(handle, Kind::Set, 0)?.object;
-    state.park("`waitable-set.wait` with no event pending", Wait::Set { set, options, at, cancellable })?;
+    let wait = Wait::Set { set, options, at, cancellable };
+    let thread = state.park("`waitable-set.wait` with no event pending", wait)?;
+    if state.sets[set as usize].has_event() {
+        state.ready.push_back(Ready::Thread(thread));
+    }
     Ok(BLOCKED)
 }
 

@@ -334,6 +334,11 @@ impl Zone {
         self.0.store.try_borrow().ok().map(|store| store.data().waiting())
     }
 
+    /// Who waits for whom, a line each; `name` is what an instance is called.
+    pub(crate) fn waits(&self, name: &dyn Fn(u32) -> String) -> Vec<String> {
+        self.0.store.try_borrow().map(|store| store.data().waits(name)).unwrap_or_default()
+    }
+
     /// The host's own data of this zone.
     pub fn data<T: Any>(&self) -> Option<Rc<T>> {
         let store = self.0.store.try_borrow().ok()?;
@@ -422,7 +427,10 @@ fn idle(store: &mut Store<State>) -> TypedFunc<(), ()> {
 
 /// Lets the thread's other tasks run when a slice is over.
 fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
-    store.epoch_deadline_callback(move |_| {
+    store.epoch_deadline_callback(move |cx| {
+        if cx.data().watch.is_some() {
+            return Err(format_err!("a guest runs on without a pause"));
+        }
         if control.kill.load(Ordering::Relaxed) {
             return Err(format_err!("the zone was killed while a guest was running"));
         }

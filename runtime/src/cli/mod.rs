@@ -3,6 +3,7 @@
 //! Parses what was typed, runs one command, and turns its outcome into an exit code: 0 for success, 1 for a failure at run
 //! time, 2 for input that the user has to change. An error is printed once, with all its causes.
 
+mod explore;
 mod serve;
 mod size;
 mod wast;
@@ -28,6 +29,7 @@ struct Args {
 enum Command {
     Serve(serve::Serve),
     Wast(wast::Wast),
+    Explore(explore::Explore),
 }
 
 /// Why a command has failed.
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Serve(serve) => serve.run(),
         Command::Wast(wast) => wast.run(),
+        Command::Explore(explore) => explore.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@
 //! | `net` | TCP, readiness |
 //! | `sync`, `shutdown` | waiting for each other, waiting for the end |
 //! | `worker`, `signal` | one thread per core, and how they are told to stop |
+//! | `simulate` | no I/O: schedules are explored |
 //! | `beside`, `adapt` | tokio's runtime for libraries that need it, hyper's traits |
 //!
 //! Knows nothing of protocols or wasm.
@@ -22,6 +23,7 @@ pub mod net;
 mod remote;
 mod shutdown;
 pub mod signal;
+mod simulate;
 pub mod sync;
 mod task;
 mod timer;
@@ -47,6 +49,7 @@ use crate::ring::{Choice, Ring, RingError, RingStats, Wait};
 
 pub use adapt::{HyperExecutor, HyperTimer};
 pub use shutdown::{Phase, Reached, Shutdown};
+pub(crate) use simulate::others;
 pub use task::{JoinError, JoinHandle};
 pub use timer::{Elapsed, Sleep, Timeout, sleep, sleep_until, timeout};
 
@@ -461,7 +464,7 @@ pub fn ring() -> Ring {
 
 /// The time, as timers see it.
 pub fn now() -> Instant {
-    Instant::now()
+    crate::sim::now().unwrap_or_else(Instant::now)
 }
 
 /// The task that runs has taken long: the ring, timers and other threads' wake-ups are looked at before the next one runs.

@@ -4,6 +4,7 @@ use super::host::Host;
 use crate::abi::{CallError, Component, Limits, Zone};
 use crate::executor::{self, JoinHandle};
 use crate::host::value::dynamic::{self, Value};
+use crate::sim::{self, Column};
 use anyhow::{Result, anyhow, bail};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -65,13 +66,16 @@ impl Instance {
         if self.zone.poison().is_some() {
             return Ok(Called::Trapped(DEAD.to_string()));
         }
+        if let Some(sim) = sim::current() {
+            sim.note(Column::Script, name, || format!("calls {name}"));
+        }
         let mut call = self.zone.call_dynamic(export, params);
         let outcome = loop {
             match executor::timeout(REST, &mut call).await {
                 Ok(outcome) => break outcome,
                 Err(_) if self.zone.poison().is_some() => bail!("the zone died, and `{name}` does not know"),
                 Err(_) if self.driver.is_finished() => bail!("the engine panicked"),
-                Err(_) if deadline <= Instant::now() => {
+                Err(_) if deadline <= executor::now() => {
                     self.zone.kill("it took too long");
                     bail!("`{name}` did not finish in time");
                 }

@@ -15,7 +15,9 @@ mod script;
 mod value;
 
 use header::Header;
+pub(crate) use script::CompiledComponents;
 use script::Script;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wasmtime::Engine;
 use wast::lexer::Lexer;
@@ -51,10 +53,21 @@ pub(crate) struct Fault {
 
 /// Runs the script `text`. A directive that has not finished after `timeout`, counted from the start of the script, fails.
 pub(crate) async fn run(engine: &Engine, text: &str, timeout: Duration) -> Report {
+    run_compiled(engine, text, timeout, Rc::default()).await
+}
+
+/// As `run`, for a script that is run often: what it compiles is kept in `compiled`.
+pub(crate) async fn run_compiled(
+    engine: &Engine,
+    text: &str,
+    timeout: Duration,
+    compiled: Rc<CompiledComponents>,
+) -> Report {
     let start = Instant::now();
     let (result, assertions) = match Header::parse(text) {
         Ok(header) => {
-            let (result, assertions) = run_directives(engine, text, &header, timeout).await;
+            let script = Script::new(engine, header.features, timeout, compiled);
+            let (result, assertions) = run_directives(script, text).await;
             (expected_to_fail(result, header.known_failure), assertions)
         }
         Err(message) => (Outcome::Failed(Fault { line: 1, message }), 0),
@@ -75,21 +88,38 @@ fn expected_to_fail(result: Result<(), Fault>, known_failure: Option<String>) ->
     }
 }
 
-async fn run_directives(engine: &Engine, text: &str, header: &Header, timeout: Duration) -> (Result<(), Fault>, usize) {
-    let fault = |span: Span, message: String| Fault { line: line(span, text), message };
-    let malformed = |error: wast::Error| fault(error.span(), error.message());
+/// Can `text` be read as a script? It may fail all the same.
+pub(crate) fn check(text: &str) -> Result<(), Fault> {
+    Header::parse(text).map_err(|message| Fault { line: 1, message })?;
+    let buffer = buffer(text)?;
+    parse(text, &buffer).map(drop)
+}
+
+fn buffer(text: &str) -> Result<ParseBuffer<'_>, Fault> {
     let mut lexer = Lexer::new(text);
     // Names are under test, also those that look like others.
     lexer.allow_confusing_unicode(true);
-    let buffer = match ParseBuffer::new_with_lexer(lexer) {
+    ParseBuffer::new_with_lexer(lexer).map_err(|error| malformed(text, &error))
+}
+
+fn parse<'a>(text: &str, buffer: &'a ParseBuffer<'a>) -> Result<wast::Wast<'a>, Fault> {
+    parser::parse(buffer).map_err(|error| malformed(text, &error))
+}
+
+fn malformed(text: &str, error: &wast::Error) -> Fault {
+    Fault { line: line(error.span(), text), message: error.message() }
+}
+
+async fn run_directives(mut script: Script<'_>, text: &str) -> (Result<(), Fault>, usize) {
+    let fault = |span: Span, message: String| Fault { line: line(span, text), message };
+    let buffer = match buffer(text) {
         Ok(buffer) => buffer,
-        Err(error) => return (Err(malformed(error)), 0),
+        Err(fault) => return (Err(fault), 0),
     };
-    let wast = match parser::parse::<wast::Wast<'_>>(&buffer) {
+    let wast = match parse(text, &buffer) {
         Ok(wast) => wast,
-        Err(error) => return (Err(malformed(error)), 0),
+        Err(fault) => return (Err(fault), 0),
     };
-    let mut script = Script::new(engine, header.features, timeout);
     for directive in wast.directives {
         let span = directive.span();
         if let Err(error) = script.run(directive).await {

@@ -8,8 +8,10 @@ use super::imports::{Imports, Known};
 use super::instance::{Called, Instance};
 use super::{messages, value};
 use crate::component::{self, Compiled, translate};
+use crate::executor;
 use crate::host::linker::Linker;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use wast::{QuoteWat, WastDirective, WastExecute, WastInvoke, Wat};
 pub(super) struct Script<'a> {
     engine: &'a Engine,
     features: WasmFeatures,
+    compiled: Rc<CompiledComponents>,
     linker: Linker,
     drops: Rc<Drops>,
     deadline: Instant,
@@ -34,6 +37,10 @@ pub(super) struct Script<'a> {
     /// Assertions that held.
     pub assertions: usize,
 }
+
+/// What a script has compiled, by its bytes: for the next run of it.
+#[derive(Default)]
+pub(crate) struct CompiledComponents(RefCell<HashMap<Vec<u8>, Arc<Compiled>>>);
 
 /// A component that can be instantiated.
 #[derive(Clone)]
@@ -49,13 +56,19 @@ enum Refused {
 }
 
 impl<'a> Script<'a> {
-    pub fn new(engine: &'a Engine, features: WasmFeatures, timeout: Duration) -> Self {
+    pub fn new(
+        engine: &'a Engine,
+        features: WasmFeatures,
+        timeout: Duration,
+        compiled: Rc<CompiledComponents>,
+    ) -> Self {
         Script {
             engine,
             features,
+            compiled,
             linker: host::linker(),
             drops: Rc::default(),
-            deadline: Instant::now() + timeout,
+            deadline: executor::now() + timeout,
             definitions: HashMap::new(),
             instances: HashMap::new(),
             newest_definition: None,
@@ -75,7 +88,7 @@ impl<'a> Script<'a> {
                 | WastDirective::Invoke(_)
         );
         self.directive(directive).await?;
-        ensure!(Instant::now() < self.deadline, "the script did not finish in time");
+        ensure!(executor::now() < self.deadline, "the script did not finish in time");
         self.assertions += usize::from(asserts);
         Ok(())
     }
@@ -146,9 +159,14 @@ impl<'a> Script<'a> {
     }
 
     fn compile(&self, bytes: &[u8], imports: Imports) -> Result<Definition> {
+        if let Some(compiled) = self.compiled.0.borrow().get(bytes) {
+            return Ok(Definition { compiled: compiled.clone(), imports });
+        }
         // What is valid and yet refused is what we cannot run.
         let compiled = component::compile_with(self.engine, bytes, self.features).context("unsupported")?;
-        Ok(Definition { compiled: Arc::new(compiled), imports })
+        let compiled = Arc::new(compiled);
+        self.compiled.0.borrow_mut().insert(bytes.to_vec(), compiled.clone());
+        Ok(Definition { compiled, imports })
     }
 
     /// A valid component, and what it imports.

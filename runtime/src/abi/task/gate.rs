@@ -11,6 +11,7 @@ use crate::abi::thread::{self, Wait};
 use crate::abi::{BLOCKED, Result};
 use crate::component::plan::Lower;
 use crate::component::shims::{MUST_WAIT, record};
+use crate::sim::Choice;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 
 /// Who waits at the gate of an instance.
@@ -139,7 +140,7 @@ impl State {
         let gate = self.records().gate(instance) & !record::GATE_WAITERS;
         let entry = &self.instances[instance as usize];
         let position = if gate & gate_mask(true) == 0 {
-            0
+            self.watch.as_ref().map_or(0, |watch| watch.choose(Choice::Enter, entry.entering.len(), 0))
         } else if gate & gate_mask(false) == 0 && entry.entering_shared > 0 {
             entry.entering.iter().position(|entrant| !self.needs_exclusivity(*entrant))?
         } else {
@@ -191,6 +192,7 @@ pub(crate) fn admit(mut store: StoreContextMut<'_, State>, n: u32, params: &[u64
     let (callee, async_type) = (adapter.callee, adapter.async_type);
     let mask = gate_mask(adapter.lift.needs_exclusive());
     let closed = state.records().gate(callee) & mask;
+    state.note_call(n, closed == 0);
     if !async_type || closed == 0 {
         return Ok(None);
     }

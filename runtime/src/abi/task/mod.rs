@@ -339,6 +339,7 @@ impl State {
     /// A task that the host knows has returned through its adapter.
     pub(crate) fn resolved(&mut self, record: Record) {
         let Some(task) = self.task_of(record) else { return };
+        self.note_return(task);
         match self.tasks[task as usize].caller {
             Caller::Guest { subtask: Some(subtask) } => self.resolve_subtask(subtask, SubtaskState::Returned),
             Caller::Guest { subtask: None } => {
@@ -438,12 +439,11 @@ impl State {
             return Some((EventCode::TaskCancelled, 0, 0));
         }
         let Run::Waiting { set } = run else { return Some((EventCode::None, 0, 0)) };
-        let entry = &mut self.sets[set as usize];
-        if let Some((instance, waitable)) = entry.first() {
-            entry.waiting -= 1;
+        if let Some((instance, waitable)) = self.first_event(set) {
+            self.sets[set as usize].waiting -= 1;
             return Some(self.deliver(instance, waitable));
         }
-        entry.wait_again(Ready::Task(task));
+        self.sets[set as usize].wait_again(Ready::Task(task));
         None
     }
 

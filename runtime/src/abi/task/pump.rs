@@ -18,6 +18,12 @@ use wasmtime_environ::component::TypeTupleIndex;
 pub(crate) type Job = [u32; 4];
 
 impl State {
+    /// What runs next: what became ready first.
+    #[inline]
+    fn take_ready(&mut self) -> Option<Ready> {
+        if self.watch.is_some() { self.choose_ready() } else { self.ready.pop_front() }
+    }
+
     /// Code that ran as a job has ended.
     pub(crate) fn finish(&mut self, record: Record, code: u32) -> Result<()> {
         if self.records().field(record, record::TASK) != 0 {
@@ -39,7 +45,7 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
         let state = store.data_mut();
         let ready = match state.budget {
             0 => None,
-            _ => state.ready.pop_front(),
+            _ => state.take_ready(),
         };
         let Some(ready) = ready else {
             state.worker_rests();
@@ -53,6 +59,7 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
                 Some((Run::Entering(start), false)) => return self::start(store, task, start).map(Some),
                 _ => {
                     if let Some(event) = state.wake_event(task) {
+                        state.note_event(task, event);
                         return Ok(Some(state.resume(task, event)));
                     }
                 }
@@ -88,6 +95,7 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
     let async_type = if state.tasks[task as usize].async_type { record::FLAG_ASYNC } else { 0 };
     state.records().set_field(record, record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
     state.activate(task);
+    state.note_start(task);
     let job = match start {
         Start::Adapter(n) => {
             let compiled = state.compiled.clone();

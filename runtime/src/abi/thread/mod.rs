@@ -22,6 +22,7 @@ use super::task::{Cancel, Job, Task};
 use super::waitable::store_event;
 use super::{Result, host_call, stream, would_block};
 use crate::component::shims::{GO_ON, SUSPEND, record};
+use crate::sim::Choice;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 
 /// A thread with a stack.
@@ -184,6 +185,7 @@ impl State {
 
     /// Makes `thread` the current one. Gives the stack to drive.
     fn activate_thread(&mut self, thread: u32, value: u64) -> Result<u32> {
+        self.note_thread(thread, value);
         let entry = &mut self.threads[thread as usize];
         let record = entry.record;
         let ThreadRun::Parked(stack, _) = std::mem::replace(&mut entry.run, ThreadRun::Running) else {
@@ -252,10 +254,12 @@ impl State {
     pub(super) fn cancellable_thread(&self, task: u32) -> Option<u32> {
         let of_task = |thread: &&Thread| thread.task == task;
         let cancellable = |thread: &&Thread| matches!(thread.run, ThreadRun::Parked(_, wait) if wait.cancellable());
-        self.threads
-            .iter()
-            .find(|(_, thread)| of_task(thread) && cancellable(thread))
-            .map(|(position, _)| position as u32)
+        let mut threads = self.threads.iter().filter(|(_, thread)| of_task(thread) && cancellable(thread));
+        let chosen = match &self.watch {
+            None => 0,
+            Some(watch) => watch.choose(Choice::Cancel, threads.clone().count(), 0),
+        };
+        threads.nth(chosen).map(|(position, _)| position as u32)
     }
 
     fn stop_waiting(&mut self, thread: u32, wait: Wait) {
@@ -310,6 +314,11 @@ impl State {
 /// How a wait that cannot end is reported.
 pub(crate) const DEADLOCK: &str = "deadlock detected: event loop cannot make further progress";
 
+/// Is this the report of a wait that cannot end?
+pub(crate) fn is_deadlock(report: &str) -> bool {
+    report.contains(DEADLOCK)
+}
+
 #[cold]
 fn cannot_block<T>() -> Result<T> {
     bail!("cannot block a synchronous task before returning")
@@ -339,9 +348,8 @@ fn wake_thread(store: &mut StoreContextMut<'_, State>, thread: u32) -> Result<Op
             Ok(Some(u64::from(state.deliver(instance, handle).2)))
         }
         Wait::Set { set, options, at, .. } => {
-            let entry = &mut state.sets[set as usize];
-            let Some((instance, waitable)) = entry.first() else {
-                entry.wait_again(Ready::Thread(thread));
+            let Some((instance, waitable)) = state.first_event(set) else {
+                state.sets[set as usize].wait_again(Ready::Thread(thread));
                 return Ok(None);
             };
             state.stop_waiting(thread, wait);
@@ -453,13 +461,8 @@ fn suspend(state: &mut State, thread: u32) -> Result<()> {
 /// Lets the next ready thread of `instance` run on top of `thread`, or `thread` itself go on (CanonicalABI.md, `canon lift`,
 /// the loop at its end).
 fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32) -> Result<i32> {
-    let mut next = 0;
-    while let Some(ready) = store.data().ready.get(next).copied() {
-        if !is_candidate(store.data(), ready, instance, Some(thread)) {
-            next += 1;
-            continue;
-        }
-        store.data_mut().ready.remove(next);
+    while let Some(next) = next_sibling(store.data(), thread, instance) {
+        let Some(ready) = store.data_mut().ready.remove(next) else { unreachable!("it has just been found there") };
         match ready {
             Ready::HostCall(call) => host_call::poll(store.as_context_mut(), call)?,
             Ready::HostEnd(stream) => stream::poll_source(store.as_context_mut(), stream)?,
@@ -480,6 +483,17 @@ fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32
         true => cannot_block(),
         false => bail!("{DEADLOCK}: a synchronous task waits, and what is ready must not run before it has returned"),
     }
+}
+
+/// Where in the queue of those who are ready the next is that `run_sibling` lets run.
+fn next_sibling(state: &State, thread: u32, instance: u32) -> Option<usize> {
+    let is_one = |ready: &Ready| is_candidate(state, *ready, instance, Some(thread));
+    let mut candidates = (0..state.ready.len()).filter(|at| is_one(&state.ready[*at]));
+    let chosen = match &state.watch {
+        None => 0,
+        Some(watch) => watch.choose(Choice::Sibling, candidates.clone().count(), 0),
+    };
+    candidates.nth(chosen)
 }
 
 /// May `ready` run while a task of sync type in `instance` waits? Callbacks and other code that needs the exclusivity of the

@@ -741,7 +741,7 @@ impl<'a> ShimModule<'a> {
         asm.get(is_async).if_();
         self.trap_unless_may_block(&mut asm);
         gate(&mut asm);
-        asm.load(record::INSTANCES).const_(!record::GATE_HELD).op(Instruction::I32And).if_();
+        asm.load(record::INSTANCES).const_(!(record::GATE_HELD | record::GATE_WATCHED)).op(Instruction::I32And).if_();
         asm.get(callee).call(self.host(HostImport::MayNotEnter));
         match self.fibers {
             // Whoever lets it in closes the gate behind it.

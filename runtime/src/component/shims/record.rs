@@ -110,6 +110,8 @@ pub const GATE_WAITERS: u32 = 4;
 
 /// Gate bit: tasks that have events wait for the exclusivity.
 pub const GATE_HELD: u32 = 8;
+/// Gate bit: the host wants to be asked for every call of async type, to take note of it.
+pub const GATE_WATCHED: u32 = 16;
 
 /// Offset of the gate of `instance`.
 pub fn gate(instance: u32) -> u32 {

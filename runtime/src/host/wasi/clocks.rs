@@ -11,6 +11,7 @@ use super::{Wasi, p2, p3};
 use crate::abi::{HostCx, HostFuture, Result};
 use crate::executor;
 use crate::host::value::Own;
+use crate::sim;
 
 /// Nanoseconds of both clocks' tick: Linux counts them in nanoseconds.
 const RESOLUTION_NS: u64 = 1;
@@ -22,10 +23,14 @@ const WAIT_MARK_MAX: u64 = 100 * 365 * 24 * 60 * 60 * NANOS_PER_SEC as u64;
 /// Where marks count from.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(executor::now);
 
+fn origin() -> Instant {
+    sim::start().unwrap_or_else(|| *ORIGIN)
+}
+
 /// The monotonic clock: nanoseconds since `ORIGIN`.
 pub(super) fn now() -> u64 {
     // The origin first: it may be made by this.
-    let origin = *ORIGIN;
+    let origin = origin();
     let elapsed = executor::now().saturating_duration_since(origin);
     // 64 bits last for 584 years.
     u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
@@ -33,7 +38,7 @@ pub(super) fn now() -> u64 {
 
 /// When the clock will show `mark`, or `WAIT_MARK_MAX` if that is later.
 fn instant_of(mark: u64) -> Instant {
-    *ORIGIN + Duration::from_nanos(mark.min(WAIT_MARK_MAX))
+    origin() + Duration::from_nanos(mark.min(WAIT_MARK_MAX))
 }
 
 /// What the clock will show after `duration` nanoseconds.
@@ -84,7 +89,7 @@ impl p3::wasi::clocks::monotonic_clock::Host for Wasi {
 
 impl p3::wasi::clocks::system_clock::Host for Wasi {
     fn now(_: &mut HostCx<'_>) -> Result<p3::wasi::clocks::system_clock::Instant> {
-        let (seconds, nanoseconds) = since_epoch(SystemTime::now());
+        let (seconds, nanoseconds) = since_epoch(sim::wall_clock());
         Ok(p3::wasi::clocks::system_clock::Instant { seconds, nanoseconds })
     }
 
@@ -113,7 +118,7 @@ impl p2::wasi::clocks::monotonic_clock::Host for Wasi {
 
 impl p2::wasi::clocks::wall_clock::Host for Wasi {
     fn now(_: &mut HostCx<'_>) -> Result<p2::wasi::clocks::wall_clock::Datetime> {
-        let (seconds, nanoseconds) = since_epoch(SystemTime::now());
+        let (seconds, nanoseconds) = since_epoch(sim::wall_clock());
         // 0.2 cannot say a time before 1970: such a clock shows its beginning.
         Ok(match u64::try_from(seconds) {
             Ok(seconds) => p2::wasi::clocks::wall_clock::Datetime { seconds, nanoseconds },

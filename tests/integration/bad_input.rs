@@ -252,8 +252,45 @@ fn wrong_arguments_are_refused_with_the_right_form() {
 }
 
 #[test]
+fn what_cannot_be_explored_is_refused() {
+    let hello = guest("hello").display().to_string();
+    let core = wat("explored-core.wasm", "(module)").display().to_string();
+    let script = file("explored.wast", "(component)").display().to_string();
+    let no_script = file("explored-text.wast", "(component)\n(component (funk))").display().to_string();
+    let table: &[(&[&str], &[&str])] = &[
+        (&[], &["FILE"]),
+        (&["nowhere.wasm"], &["cannot read", "nowhere.wasm"]),
+        (&["nowhere.wast"], &["cannot read", "nowhere.wast"]),
+        (&[&core], &["explored-core.wasm", "a core module, not a component"]),
+        (&[&hello, &hello], &["hello.wasm", "wasi:http/handler"]),
+        (&[&no_script], &["explored-text.wast:2: "]),
+        (&[&script, "--request", "GET /"], &["explored.wast", "a script takes no requests"]),
+        (&[&script, "--body", "text"], &["explored.wast", "a script takes no requests"]),
+        (&[&script, &hello], &["explored.wast", "WebAssembly text"]),
+        (&[&hello, "--request", "GET"], &["--request", "METHOD PATH"]),
+        (&[&hello, "--request", "GET path"], &["--request", "METHOD PATH"]),
+        (&[&hello, "--header", "name"], &["--header", "NAME: VALUE"]),
+        (&[&hello, "--replay", "1,2"], &["--replay", "POSITION:OPTION", "`first`"]),
+        (&[&hello, "--replay", "0:99"], &["--replay 0:99", "no such choices", "--seed"]),
+        (&[&hello, "--replay", "9999:1"], &["--replay 9999:1", "no such choices"]),
+        (&[&hello, "--runs", "many"], &["--runs", "many"]),
+        (&[&hello, "--seconds", "1s"], &["--seconds", "1s"]),
+        (&[&hello, "--depth", "-1"], &["-1"]),
+    ];
+    for (args, expected) in table {
+        let finished = interflow(["explore"].iter().chain(*args).copied());
+        let shown = format!("{args:?}: code {:?}, stderr:\n{}", finished.code, finished.stderr);
+        assert_eq!(finished.code, Some(2), "{shown}");
+        for expected in *expected {
+            assert!(finished.stderr.contains(expected), "no `{expected}`. {shown}");
+        }
+        assert!(!finished.stderr.contains("panicked"), "{shown}");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
-    for args in [&["--help"][..], &["serve", "--help"], &["--version"]] {
+    for args in [&["--help"][..], &["serve", "--help"], &["explore", "--help"], &["--version"]] {
         let finished = interflow(args.iter().copied()).success();
         assert!(finished.text().contains("interflow"), "{args:?}: {}", finished.text());
     }

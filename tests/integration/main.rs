@@ -9,6 +9,7 @@ mod bad_input;
 mod bodies;
 mod chain;
 mod clients;
+mod explore;
 mod faults;
 mod lab;
 mod leaks;

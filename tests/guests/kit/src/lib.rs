@@ -1,6 +1,8 @@
 //! What the guests share: short answers, paths, and the loop that moves a body.
 //! Knows nothing of any one guest. Its types are those of `wasip3`, so guests mix the two freely.
 
+pub mod turns;
+
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Trailers};
 use wasip3::wit_bindgen::{FutureReader, StreamReader, StreamResult, StreamWriter, spawn_local};
 use wasip3::{wit_future, wit_stream};

@@ -262,24 +262,14 @@ impl Zone {
     fn finish(&self, store: &mut Store<State>, result: Result<()>) -> bool {
         match result {
             Ok(()) if self.0.control.kill.load(Ordering::Relaxed) => {
-                self.poison_with(store, "the zone was killed while it was in use".into());
+                self.0.poison_with(store, "the zone was killed while it was in use".into());
                 false
             }
             Ok(()) => self.prepare(store),
             Err(error) => {
-                self.poison_with(store, reason(&error));
+                self.0.poison_with(store, reason(&error));
                 false
             }
-        }
-    }
-
-    fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
-        *self.0.poison.borrow_mut() = Some(reason.clone());
-        store.data_mut().kill_all(&reason);
-        let (calls, ..) = self.0.deferred.borrow_mut().take_work();
-        for (_, mut caller) in calls {
-            caller.end(Some(reason.clone()));
-            caller.exited();
         }
     }
 
@@ -303,7 +293,7 @@ impl Zone {
         }
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => {
-                self.poison_with(&mut store, reason.into());
+                self.0.poison_with(&mut store, reason.into());
                 drop(store);
                 self.wake_waiting();
                 self.0.wakes.kick();
@@ -360,7 +350,7 @@ impl Zone {
         if let Poll::Ready(Err(error)) = &result
             && self.poison().is_none()
         {
-            self.poison_with(&mut store, reason(error));
+            self.0.poison_with(&mut store, reason(error));
         }
         drop(store);
         if work {
@@ -400,8 +390,24 @@ fn once_pending(zone: &WeakZone) -> Poll<()> {
     if zone.0.strong_count() == 0 { Poll::Ready(()) } else { Poll::Pending }
 }
 
+impl Inner {
+    fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
+        *self.poison.borrow_mut() = Some(reason.clone());
+        store.data_mut().kill_all(&reason);
+        let (calls, ..) = self.deferred.borrow_mut().take_work();
+        for (_, mut caller) in calls {
+            caller.end(Some(reason.clone()));
+            caller.exited();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Whoever awaits a call must not do so for ever.
+        if self.poison.borrow().is_none() {
+            self.poison_with(&mut self.store.borrow_mut(), "the component instance is gone".into());
+        }
         // The driver holds no strong handle while it sleeps: let it see that there is nothing left to drive.
         self.wakes.kick();
     }

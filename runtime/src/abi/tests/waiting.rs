@@ -93,6 +93,25 @@ fn a_host_that_never_answers_holds_only_who_waits_for_it_and_dies_with_the_zone(
     assert!(matches!(poll_once(waiting), Some(Err(CallError::Trap(reason))) if &*reason == "it took too long"));
 }
 
+#[test]
+fn who_awaits_a_call_hears_that_its_zone_is_gone() {
+    let mut linker = Linker::new();
+    linker.async_func::<(u64,), u64, _>("host", "wide", |_, _| Box::pin(std::future::pending()));
+    linker.async_func::<(f64,), f64, _>("host", "float", |_, (x,)| later(x));
+    linker.async_func::<(u32,), (u32, u64), _>("host", "pair", |_, (x,)| later((x, 0)));
+    let component = link(HOST, &linker);
+    let first = zone(&component);
+    let export = component.export::<(u64,), u64>("wide").expect("it is there");
+    let waiting = first.call(export, (1,));
+    first.run_now();
+    let not_begun = first.call(export, (2,));
+    drop(first);
+    for call in [waiting, not_begun] {
+        let ended = poll_once(call);
+        assert!(matches!(&ended, Some(Err(CallError::Trap(reason))) if reason.contains("gone")), "{ended:?}");
+    }
+}
+
 /// `spin` counts to its parameter on a stack that could be put aside.
 const SPIN: &str = r#"
 (component

@@ -421,6 +421,10 @@ pub(crate) fn poll_source(mut store: StoreContextMut<'_, State>, stream: u32) ->
         return lab::poll_source(store, stream);
     }
     let (Some(pending), false) = (entry.pending, entry.dropped) else { return Ok(()) };
+    // A source that is gone may still wake; its stream's place may be another's by now.
+    if entry.writer != End::Host {
+        return Ok(());
+    }
     if pending.len == 0 {
         // A zero-length read asks whether there is something; the next read will tell.
         state.notify_pending(stream, COMPLETED);

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::elem::InstanceId;
 use crate::op::{Outcome, Record};
@@ -13,6 +14,49 @@ use crate::world::{Progress, World};
 
 /// Worlds that the acceptor keeps at most; beyond, it doesn't know.
 const WORLDS_MAX: usize = 4096;
+
+/// Worlds that were met already. Most of the time goes into hashing them, and nobody chooses them to collide.
+type Worlds = HashSet<World, BuildHasherDefault<Mix>>;
+
+#[derive(Default)]
+struct Mix(u64);
+
+impl Mix {
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        // The table looks at the highest bits and the lowest.
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, word: u8) {
+        self.mix(word.into());
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.mix(word.into());
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.mix(word as u64);
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.mix(word as u64);
+    }
+}
 
 /// Why a log is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +100,13 @@ impl Acceptor {
         Acceptor { worlds: vec![world], seen: 0, host_is_silent: false }
     }
 
-    /// The log doesn't say what the host saw, nor when.
+    /// The log doesn't say what the host saw, but when each of its scripts began each operation, as the start of a body, and when that
+    /// was over, as its return. In between it happened.
     pub fn with_silent_host(self) -> Acceptor {
-        Acceptor { host_is_silent: true, ..self }
+        let scripts = |world: &World| world.program().host.len();
+        let begun = self.worlds.first().map_or(0, scripts);
+        let set = |world| World { begun: Some(vec![0; begun].into()), ..world };
+        Acceptor { host_is_silent: true, worlds: self.worlds.into_iter().map(set).collect(), ..self }
     }
 
     /// Worlds that explain the log so far.
@@ -68,8 +116,13 @@ impl Acceptor {
 
     /// The next record.
     pub fn observe(&mut self, record: &Record) -> Result<(), Refusal> {
+        match record.outcome {
+            Outcome::Start(_) if self.is_of_silent_host(record) => return self.host_begins(record),
+            Outcome::Ret(_) if self.is_of_silent_host(record) => return self.host_ended(record),
+            _ => {}
+        }
         let reached = self.expand()?;
-        let mut kept = HashSet::new();
+        let mut kept = Worlds::default();
         let mut worlds = Vec::new();
         let mut allowed = Vec::new();
         for (world, next) in reached {
@@ -87,12 +140,39 @@ impl Acceptor {
         Ok(())
     }
 
+    fn is_of_silent_host(&self, record: &Record) -> bool {
+        self.host_is_silent && record.inst == InstanceId::HOST
+    }
+
+    /// A script of the host may do an operation from now on.
+    fn host_begins(&mut self, record: &Record) -> Result<(), Refusal> {
+        self.worlds.iter_mut().for_each(|world| world.host_begins(record.run, record.at));
+        self.seen += 1;
+        Ok(())
+    }
+
+    /// It has done it.
+    fn host_ended(&mut self, record: &Record) -> Result<(), Refusal> {
+        let mut worlds = Worlds::default();
+        self.silent(|world| {
+            if world.host_script_is_at(record.run, record.at + 1) {
+                worlds.insert(world.clone());
+            }
+        })?;
+        if worlds.is_empty() {
+            return Err(self.forbidden(Some(record.clone()), Vec::new()));
+        }
+        self.worlds = worlds.into_iter().collect();
+        self.seen += 1;
+        Ok(())
+    }
+
     /// The log ends here, because nobody can run any more. The worlds that are left have ended.
     pub fn finish(&mut self) -> Result<(), Refusal> {
         let reached = self.expand()?;
-        if reached.iter().any(|(_, next)| next.is_none()) {
-            let ended = reached.into_iter().filter(|(_, next)| next.is_none());
-            self.worlds = ended.map(|(world, _)| world).collect();
+        let ended = |(world, next): &(World, Option<Record>)| next.is_none() && world.host_is_where_the_log_says();
+        if reached.iter().any(ended) {
+            self.worlds = reached.into_iter().filter(ended).map(|(world, _)| world).collect();
             return Ok(());
         }
         Err(self.forbidden(None, reached.into_iter().filter_map(|(_, next)| next).collect()))
@@ -100,16 +180,24 @@ impl Acceptor {
 
     /// All ways to the next record or to the end.
     fn expand(&self) -> Result<Vec<(World, Option<Record>)>, Refusal> {
-        let mut seen = HashSet::new();
+        self.silent(|_| {})
+    }
+
+    /// The same; shows each world on the way that a silent host may have left.
+    fn silent(&self, mut on_the_way: impl FnMut(&World)) -> Result<Vec<(World, Option<Record>)>, Refusal> {
+        let mut seen = Worlds::default();
         let mut open = self.worlds.clone();
         let mut reached = Vec::new();
+        open.iter().for_each(&mut on_the_way);
         while let Some(world) = open.pop() {
             exhaustive(|replay| match self.step(&world, replay) {
                 (next, Progress::Idle, _) => reached.push((next, None)),
                 (next, Progress::Ran, Some(record)) => reached.push((next, Some(record))),
                 (next, Progress::Ran, None) => {
-                    // In the middle of a turn there is nothing to meet again.
-                    if !next.between_turns() || seen.insert(next.clone()) {
+                    // In the middle of a turn there is nothing to meet again, unless the host has had a part in it.
+                    let meets = next.between_turns() || self.host_is_silent;
+                    if !meets || seen.insert(next.clone()) {
+                        on_the_way(&next);
                         open.push(next);
                     }
                 }
@@ -123,9 +211,10 @@ impl Acceptor {
 
     fn step(&self, world: &World, replay: &mut Replay) -> (World, Progress, Option<Record>) {
         let (world, progress, record) = step(world, replay);
+        let world = if self.host_is_silent { world.canonical() } else { world };
         let silent = |record: &Record| {
             let trap = matches!(record.outcome, Outcome::Trap(_));
-            self.host_is_silent && record.inst == InstanceId::HOST && !trap
+            self.is_of_silent_host(record) && !trap
         };
         (world, progress, record.filter(|record| !silent(record)))
     }

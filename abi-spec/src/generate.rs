@@ -9,15 +9,15 @@ use std::sync::Arc;
 use crate::elem::{Elem, InstanceId, Ty};
 use crate::ext::{Extension, shipped};
 use crate::op::{Arg, CopyType, Kind, Leave, Mode, Op, PARAMS_MAX, SLOTS, Side, Slot, Target};
-use crate::profile::Profile;
+use crate::profile::{Profile, Quirk, Quirks};
 use crate::program::{Func, Lift, Program};
 use crate::sched::{Cx, Rng, Seeded};
 use crate::stream::{CopyEnd, CopyState};
-use crate::table::ThreadId;
-use crate::task::TaskState;
+use crate::table::{ThreadId, WaitableId};
+use crate::task::{CallSite, TaskState};
 use crate::thread::ThreadState;
 use crate::waitable::WaitableKind;
-use crate::world::{Code, Entry, Frame, Progress, World};
+use crate::world::{Code, Entry, Frame, MEMORY, Progress, World};
 
 /// What kind of program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub enum Shape {
     SingleExtensions,
     /// `Layers`, with the same.
     LayerExtensions,
+    /// Such guests, and a host that they call as well: it calls several of them at once, cancels calls, answers late, and holds ends
+    /// of streams and futures on both sides.
+    Hosted,
 }
 
 impl Shape {
@@ -44,7 +47,7 @@ impl Shape {
     }
 
     fn is_layered(self) -> bool {
-        matches!(self, Shape::Layers | Shape::LayerThreads | Shape::LayerExtensions)
+        matches!(self, Shape::Layers | Shape::LayerThreads | Shape::LayerExtensions | Shape::Hosted)
     }
 
     fn is_single(self) -> bool {
@@ -72,11 +75,15 @@ const WAIT_ONE_IN: usize = 3;
 /// One operation in so many is allowed to trap.
 const TRAP_ONE_IN: usize = 40;
 
+/// The host of `Shape::Hosted` does only what it may do.
+const HOSTED: Quirks = Quirks::NONE.with(Quirk::HostBeside).with(Quirk::EmptyReadOfHost);
+
 /// A program of this shape.
 pub fn program(shape: Shape, seed: u64) -> Program {
     let mut rng = Rng(seed);
     let (program, open) = skeleton(shape, &mut rng);
-    let world = World::new(Profile::R1, Arc::new(Code { program, extensions: shape.extensions() }));
+    let profile = if shape == Shape::Hosted { Profile { quirks: HOSTED, ..Profile::R1 } } else { Profile::R1 };
+    let world = World::new(profile, Arc::new(Code { program, extensions: shape.extensions() }));
     let mut generator = Generator { shape, rng, world, open };
     let mut chooser = Seeded::new(seed ^ 0x5eed);
     for _ in 0..STEPS_MAX {
@@ -139,6 +146,9 @@ fn skeleton(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
         program.host.push(host);
         let ops = if shape.has_extensions() { 2 * BODY_OPS_MAX } else { BODY_OPS_MAX + 6 };
         return (program, vec![Some(ops), None]);
+    }
+    if shape == Shape::Hosted {
+        return hosted(rng);
     }
     if shape.is_layered() {
         return layers(shape, rng);
@@ -206,6 +216,74 @@ fn layers(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
         }
     }
     (program, open)
+}
+
+/// As `layers`, with two or three scripts of the host, and functions of the host, whose bodies are whole already.
+fn hosted(rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
+    let mut program = Program::new(LAYERS);
+    for inst in [1, 1, 2, 3] {
+        let mut func = func(InstanceId(inst), Some(program.scripts.len() as u8), rng);
+        for (ty, _) in func.params.iter_mut().flatten() {
+            *ty = end_or_number(rng);
+        }
+        func.result = func.result.map(|_| end_or_number(rng));
+        program.funcs.push(func);
+        program.scripts.push(Vec::new());
+    }
+    let mut open: Vec<_> = program.scripts.iter().map(|_| Some(3 + rng.below(BODY_OPS_MAX - 3))).collect();
+    let mut slots = 0..HOST_SLOTS_OF_FUNCTIONS;
+    for _ in 0..2 {
+        let (func, body) = host_function(program.scripts.len() as u8, &mut slots, rng);
+        program.funcs.push(func);
+        program.scripts.push(body);
+        open.push(None);
+    }
+    for _ in 0..2 + rng.below(2) {
+        program.host.push(program.scripts.len() as u8);
+        program.scripts.push(Vec::new());
+        open.push(Some(3 + rng.below(BODY_OPS_MAX - 6)));
+    }
+    (program, open)
+}
+
+/// Slots of the host that its functions use; the rest is for its scripts. None is used for two things.
+const HOST_SLOTS_OF_FUNCTIONS: Slot = 6;
+
+/// A function of the host keeps what it is given, for the host's scripts. It may answer late, and then with a number, because a
+/// cancellation would leave an end without an owner; or at once, perhaps with an end that the host writes.
+fn host_function(script: u8, slots: &mut std::ops::Range<Slot>, rng: &mut Rng) -> (Func, Vec<Op>) {
+    let mut params = [None; PARAMS_MAX];
+    if rng.below(3) > 0 {
+        params[0] = slots.next().map(|slot| (end_or_number(rng), slot));
+    }
+    let mut body = Vec::new();
+    if rng.one_in(2) {
+        body.push(Op::GateOpen { gate: rng.below(2) as u8 });
+    }
+    let late = rng.one_in(2);
+    if late {
+        body.push(Op::GateWait { gate: rng.below(4) as u8 });
+    }
+    let result = Some(if late { Ty::U32 } else { end_or_number(rng) }).filter(|_| rng.below(3) > 0);
+    let value = match (result, slots.next(), slots.next()) {
+        (Some(Ty::End(t)), Some(r), Some(w)) => {
+            body.push(Op::New { t, r, w });
+            Arg::Slot(r)
+        }
+        _ => Arg::Imm(700),
+    };
+    let result = result.filter(|ty| !matches!((ty, value), (Ty::End(_), Arg::Imm(_))));
+    body.push(Op::Resolve { value });
+    let (inst, lift, body_at) = (InstanceId::HOST, Lift::Stackful, Some(script));
+    (Func { inst, is_async: true, lift, body: body_at, params, result }, body)
+}
+
+fn end_or_number(rng: &mut Rng) -> Ty {
+    match rng.below(6) {
+        0..=2 => Ty::End(CopyType { kind: Kind::Stream, elem: Elem::U8 }),
+        3 | 4 => Ty::End(CopyType { kind: Kind::Future, elem: Elem::U8 }),
+        _ => Ty::U32,
+    }
 }
 
 /// Guests of a layered program.
@@ -366,6 +444,8 @@ impl Generator {
         let fitting: Vec<Slot> = held.iter().filter(|(_, entry)| fits(entry)).map(|(slot, _)| *slot).collect();
         match fitting.get(self.rng.below(fitting.len())) {
             Some(&slot) => Arg::Slot(slot),
+            // No index of anything.
+            None if self.shape == Shape::Hosted => Arg::Imm(900 + self.rng.below(5) as u32),
             None => Arg::Imm(self.rng.below(5) as u32),
         }
     }
@@ -404,6 +484,9 @@ impl Generator {
     fn propose(&mut self, t: ThreadId) -> Op {
         let inst = self.world.instance_of(t);
         let held = self.held(inst);
+        if self.shape == Shape::Hosted && inst == InstanceId::HOST {
+            return self.propose_of_host(t, &held);
+        }
         if self.shape.has_extensions()
             && self.rng.one_in(2)
             && let Some(op) = self.propose_for_reads(&held)
@@ -455,7 +538,10 @@ impl Generator {
             func.body.is_some_and(|body| self.world.instances[func.inst.index()].bodies.contains(&body))
         };
         let first = match self.shape.is_layered() {
-            true => self.world.program().funcs.iter().position(|func| func.inst > inst).unwrap_or(funcs).max(first),
+            true => {
+                let others = |func: &Func| func.inst > inst || func.inst == InstanceId::HOST;
+                self.world.program().funcs.iter().position(others).unwrap_or(funcs).max(first)
+            }
             false => first,
         };
         if first >= funcs {
@@ -503,6 +589,152 @@ impl Generator {
             Some(&slot) => slot as Slot,
             None => self.slot(t),
         }
+    }
+
+    /// What the host's interface to streams, futures and calls can say.
+    fn propose_of_host(&mut self, t: ThreadId, held: &[(Slot, Entry)]) -> Op {
+        let nothing = Op::GateOpen { gate: self.rng.below(4) as u8 };
+        match self.rng.below(10) {
+            0..=2 => self.host_call(t).unwrap_or(nothing),
+            3 => match (self.fresh_slot(0), self.fresh_slot(1)) {
+                (Some(r), Some(w)) => {
+                    let kind = if self.rng.below(3) < 2 { Kind::Stream } else { Kind::Future };
+                    Op::New { t: CopyType { kind, elem: Elem::U8 }, r, w }
+                }
+                _ => nothing,
+            },
+            4 => nothing,
+            5 => Op::GateWait { gate: self.rng.below(4) as u8 },
+            6 => match (self.host_cell(), self.rng.below(SLOTS)) {
+                (Some(ptr), slot) if self.holds_number(slot) => Op::Store { ptr, value: Arg::Slot(slot as Slot) },
+                _ => nothing,
+            },
+            _ => match held.get(self.rng.below(held.len())) {
+                Some((slot, Entry::Waitable(w))) => self.host_on(t, *slot, *w).unwrap_or(nothing),
+                _ => nothing,
+            },
+        }
+    }
+
+    fn host_on(&mut self, thread: ThreadId, slot: Slot, w: WaitableId) -> Option<Op> {
+        let end = match &self.world.waitables[w].kind {
+            WaitableKind::Subtask(_) => return Some(Op::SubtaskCancel { mode: Mode::Async, sub: slot }),
+            WaitableKind::End(end) if self.owns(thread, slot) => *end,
+            WaitableKind::End(_) => return None,
+        };
+        let (t, side) = (end.t, end.side);
+        let writes = |op: &Op| matches!(op, Op::Copy { mode: Mode::Async, end, .. } if *end == slot);
+        let cancels = |op: &Op| matches!(op, Op::CancelCopy { end, .. } if *end == slot);
+        if self.host_ops().filter(writes).count() > self.host_ops().filter(cancels).count() {
+            // Whether it is over already depends on who came first.
+            return Some(Op::CancelCopy { t, side, mode: Mode::Async, end: slot });
+        }
+        let n = 1 + self.rng.below(6) as u32;
+        let mode = if t.kind == Kind::Future || self.rng.one_in(2) { Mode::Sync } else { Mode::Async };
+        match (side, end.state) {
+            (_, CopyState::Copying | CopyState::Cancelling) => None,
+            _ if self.rng.one_in(5) => Some(Op::DropEnd { t, side, end: slot }),
+            // A write that nobody waits for is whole or nothing: of a larger one the rest would still be there.
+            (Side::Write, _) if mode == Mode::Async => {
+                Some(Op::Copy { t, side, mode, end: slot, ptr: self.rng.below(16) as u32, n: 1 })
+            }
+            (Side::Write, _) => Some(Op::Copy { t, side, mode, end: slot, ptr: self.rng.below(16) as u32, n }),
+            (Side::Read, _) => {
+                let ptr = self.host_cell()?;
+                Some(Op::Copy { t, side, mode: Mode::Sync, end: slot, ptr, n: n.min(4) })
+            }
+        }
+    }
+
+    /// Several at once, each of a function that was not called yet, with ends that the host has.
+    fn host_call(&mut self, t: ThreadId) -> Option<Op> {
+        let called = |func: usize| {
+            let calls = |op: &Op| matches!(op, Op::Call { func: other, .. } if usize::from(*other) == func);
+            self.host_ops().any(|op| calls(&op))
+        };
+        let guests = self.world.program().funcs.iter().take_while(|func| func.inst != InstanceId::HOST).count();
+        let fresh: Vec<usize> = (0..guests).filter(|&func| !called(func)).collect();
+        let again = self.rng.one_in(8);
+        let func = match fresh.get(self.rng.below(fresh.len())) {
+            Some(&func) => func,
+            None if again => self.rng.below(guests),
+            None => return None,
+        };
+        let Func { params, result, .. } = self.world.program().funcs[func];
+        let inst = self.world.instance_of(t);
+        let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
+        let mut missing = params.into_iter().flatten().zip(args);
+        if let Some(((Ty::End(t), _), _)) =
+            missing.find(|((ty, _), arg)| matches!((ty, arg), (Ty::End(_), Arg::Imm(_))))
+        {
+            // The next time there is one.
+            return Some(Op::New { t, r: self.fresh_slot(0)?, w: self.fresh_slot(1)? });
+        }
+        let twice =
+            args.iter().any(|arg| matches!(arg, Arg::Slot(_)) && args.iter().filter(|other| *other == arg).count() > 1);
+        let own = |arg: &Arg| match arg {
+            Arg::Slot(slot) => self.owns(t, *slot),
+            Arg::Imm(_) => true,
+        };
+        if twice || !args.iter().all(own) {
+            return None;
+        }
+        let nowhere = CallSite::NOWHERE;
+        let (mode, sub, ret) = match self.rng.below(4) {
+            0 => (Mode::Sync, nowhere, result.and_then(|_| self.fresh_slot(0)).unwrap_or(nowhere)),
+            _ => (Mode::Async, self.fresh_slot(0)?, nowhere),
+        };
+        Some(Op::Call { func: func as u8, mode, args, sub, ret })
+    }
+
+    /// Whether the script uses the end there: another might find it in use or not, depending on who comes first.
+    fn owns(&self, t: ThreadId, slot: Slot) -> bool {
+        let program = self.world.program();
+        let makes = |op: &Op| match *op {
+            Op::New { r, w, .. } => r == slot || w == slot,
+            Op::Call { ret, .. } => ret == slot,
+            _ => false,
+        };
+        let maker = program.host.iter().find(|script| program.scripts[usize::from(**script)].iter().any(makes));
+        let owner = maker.copied().unwrap_or(program.host[usize::from(slot) % program.host.len()]);
+        self.world.threads[t].script == Some(owner)
+    }
+
+    fn host_ops(&self) -> impl Iterator<Item = Op> + '_ {
+        let program = self.world.program();
+        program.host.iter().flat_map(|script| program.scripts[usize::from(*script)].iter().copied())
+    }
+
+    /// A slot that no script of the host has used, after so many others.
+    fn fresh_slot(&self, others: Slot) -> Option<Slot> {
+        let used = self.host_ops().map(|op| match op {
+            Op::New { r, w, .. } => r.max(w),
+            Op::Call { mode: Mode::Sync, ret: slot, .. } | Op::Call { sub: slot, .. } if slot != CallSite::NOWHERE => {
+                slot
+            }
+            _ => 0,
+        });
+        let slot = used.max().unwrap_or(0).max(HOST_SLOTS_OF_FUNCTIONS - 1) + 1 + others;
+        Some(slot).filter(|slot| usize::from(*slot) < SLOTS)
+    }
+
+    /// Four bytes of the host's memory that nothing else of it writes, above those that it sends.
+    fn host_cell(&self) -> Option<u32> {
+        let writes = |op: &Op| matches!(op, Op::Store { .. } | Op::Copy { side: Side::Read, .. });
+        let ptr = 24 + 4 * self.host_ops().filter(writes).count() as u32;
+        Some(ptr).filter(|ptr| ptr + 4 <= MEMORY as u32)
+    }
+
+    /// Whether a call or a function of the host puts a number there.
+    fn holds_number(&self, slot: usize) -> bool {
+        let program = self.world.program();
+        let own = program.funcs.iter().filter(|func| func.inst == InstanceId::HOST);
+        let of_params = own.flat_map(|func| func.params.into_iter().flatten());
+        let of_calls = self.host_ops().filter_map(|op| match op {
+            Op::Call { func, ret, .. } => Some((program.funcs[usize::from(func)].result?, ret)),
+            _ => None,
+        });
+        of_params.chain(of_calls).any(|(ty, at)| ty == Ty::U32 && usize::from(at) == slot)
     }
 
     /// What needs no handle.

@@ -3,7 +3,7 @@
 
 use crate::elem::InstanceId;
 use crate::op::{Mode, Outcome, SLOTS, Slot};
-use crate::profile::Rule;
+use crate::profile::{Quirk, Rule};
 use crate::program::Func;
 use crate::sched::Cx;
 use crate::table::{SetId, Table, TaskId, ThreadId, WaitableId};
@@ -150,7 +150,11 @@ impl World {
     /// `Table.remove`.
     pub fn remove_handle(&mut self, inst: InstanceId, i: u32) -> Trapping<Entry> {
         let lifo = self.holds(Rule::TableLifo);
+        let keeps = inst == InstanceId::HOST && self.profile.quirks.has(Quirk::HostBeside);
         let handles = &mut self.instances[inst.index()].handles;
+        if keeps {
+            return handles.retire(i).ok_or(Rule::Handle);
+        }
         let entry = handles.remove(i).ok_or(Rule::Handle)?;
         if !lifo {
             handles.reverse_free();

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+mod canonical;
 pub mod elem;
 pub mod explore;
 pub mod ext;

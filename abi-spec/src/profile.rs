@@ -33,7 +33,7 @@ pub enum Quirk {
     /// Before a call waits because a task is exclusive, that task may go on if it is ready: upstream's suite expects that such a
     /// call starts at once.
     ReadyHolderFirst = 64,
-    /// A synchronous call of an async function from the implicit thread of a task of a synchronous type traps before the callee starts, unless another
+    /// A synchronous call of a guest's async function from the implicit thread of a task of a synchronous type traps before the callee starts, unless another
     /// thread of the caller's instance is ready: upstream's suite expects the trap even if the callee would not block.
     EagerSyncCall = 128,
     /// No callback is called while a synchronous call of its instance is unresolved: its code runs on no stack of its own, and
@@ -42,6 +42,16 @@ pub enum Quirk {
     /// `thread.*-then-resume` delivers a pending cancellation before it looks at the other thread: upstream's suite expects that
     /// it does so even if that one is gone.
     CancelBeforeSwitch = 512,
+    /// The host runs beside the guests: between any two operations of theirs a script of the host may copy, drop an end or open a
+    /// gate. What it may not do it does not do, because it has no handles but values of a language that says so. CanonicalABI.md leaves
+    /// ends that the host holds to the host.
+    HostBeside = 1024,
+    /// An empty read of a stream that the host writes completes at once: the host is asked for elements, not whether it has some or
+    /// will have any.
+    EmptyReadOfHost = 2048,
+    /// A call of the host may wait before it starts though nothing holds it up, and others wait behind it: it starts when the guests that
+    /// run have given way.
+    HostCallsWait = 4096,
 }
 
 /// A set of quirks.
@@ -60,7 +70,10 @@ impl Quirks {
         .with(Quirk::ReadyHolderFirst)
         .with(Quirk::EagerSyncCall)
         .with(Quirk::CallbacksAreNoSiblings)
-        .with(Quirk::CancelBeforeSwitch);
+        .with(Quirk::CancelBeforeSwitch)
+        .with(Quirk::HostBeside)
+        .with(Quirk::EmptyReadOfHost)
+        .with(Quirk::HostCallsWait);
 
     /// With one more.
     pub const fn with(self, quirk: Quirk) -> Quirks {

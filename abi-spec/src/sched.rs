@@ -21,6 +21,8 @@ pub enum Choice<'a> {
     GoOn,
     /// Whether a call waits (0) or the exclusive task that it would wait for goes on first (1). No law: `Quirk::ReadyHolderFirst`.
     Holder,
+    /// Whether a guest goes on (0) or one of these scripts of the host before it. No law: `Quirk::HostBeside`.
+    Host(&'a [ThreadId]),
 }
 
 /// Decides.

@@ -65,6 +65,8 @@ pub struct CopyEnd {
 pub struct Shared {
     /// Its type.
     pub t: CopyType,
+    /// The host has made it, so it has the writable end, which stays where it is.
+    pub of_host: bool,
     /// One of the ends is gone.
     pub dropped: bool,
     /// The end whose buffer waits for the other side.
@@ -79,7 +81,14 @@ impl World {
     /// CanonicalABI.md, canon {stream,future}.new. Returns the readable and the writable end.
     pub(crate) fn ends_new(&mut self, inst: InstanceId, t: CopyType) -> Trapping<(u32, u32)> {
         self.may_leave(inst)?;
-        let shared = Shared { t, dropped: false, pending: None, ends: [None; 2], gone: [false; 2] };
+        let shared = Shared {
+            t,
+            of_host: inst == InstanceId::HOST,
+            dropped: false,
+            pending: None,
+            ends: [None; 2],
+            gone: [false; 2],
+        };
         let shared = SharedId(self.shared.add(shared));
         let r = self.end_add(inst, t, Side::Read, shared)?;
         let w = self.end_add(inst, t, Side::Write, shared)?;
@@ -173,6 +182,10 @@ impl World {
     /// CanonicalABI.md, Stream State, `read` and `write` of the shared part.
     pub fn stream_meet(&mut self, e: WaitableId) -> Trapping<()> {
         let CopyEnd { shared, side, .. } = *self.waitables[e].end();
+        if self.asks_host(e) {
+            self.copy_done(e, CopyResult::Completed);
+            return Ok(());
+        }
         if self.shared[shared].dropped && self.holds(Rule::CopyAfterDrop) {
             self.copy_done(e, CopyResult::Dropped);
             return Ok(());
@@ -204,6 +217,13 @@ impl World {
             self.shared[shared].pending = Some(e);
         }
         Ok(())
+    }
+
+    /// `Quirk::EmptyReadOfHost`.
+    fn asks_host(&self, e: WaitableId) -> bool {
+        let CopyEnd { shared, side, buffer, .. } = *self.waitables[e].end();
+        let asks = side == Side::Read && buffer.is_zero_length() && self.shared[shared].of_host;
+        asks && self.profile.quirks.has(Quirk::EmptyReadOfHost)
     }
 
     /// CanonicalABI.md, Stream State: a restriction called temporary there.

@@ -56,6 +56,11 @@ impl<T> Table<T> {
         Some(entry)
     }
 
+    /// Takes the entry at `i` out for good: its index is never given out again. So do holders of values that are no indices.
+    pub(crate) fn retire(&mut self, i: u32) -> Option<T> {
+        self.array.get_mut(i as usize)?.take()
+    }
+
     /// Turns the order of reuse around. Only a profile that breaks `Rule::TableLifo` does.
     pub(crate) fn reverse_free(&mut self) {
         self.free.reverse();
@@ -66,14 +71,24 @@ impl<T> Table<T> {
         self.array.iter().enumerate().filter_map(|(i, entry)| Some((i as u32, entry.as_ref()?)))
     }
 
+    /// All entries, by index.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        self.array.iter_mut().enumerate().filter_map(|(i, entry)| Some((i as u32, entry.as_mut()?)))
+    }
+
+    /// All entries, by index.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (u32, T)> {
+        self.array.into_iter().enumerate().filter_map(|(i, entry)| Some((i as u32, entry?)))
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.array.len() - 1 - self.free.len()
+        self.iter().count()
     }
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.iter().next().is_none()
     }
 }
 

@@ -115,7 +115,9 @@ impl World {
         let caller = self.instance_of(t);
         self.may_leave(caller)?;
         let implicit = !self.threads[t].explicit;
-        let blocks = site.mode == Mode::Sync && func.is_async && !self.tasks[self.threads[t].task].func.is_async;
+        let of_guest = func.inst != InstanceId::HOST;
+        let blocks =
+            of_guest && site.mode == Mode::Sync && func.is_async && !self.tasks[self.threads[t].task].func.is_async;
         if blocks && implicit && self.profile.quirks.has(Quirk::EagerSyncCall) && self.siblings(caller).is_empty() {
             return Err(Rule::CannotBlock);
         }
@@ -155,6 +157,11 @@ impl World {
         let waits = self.tasks[task].func.is_async || !self.holds(Rule::SyncBargesIn);
         let inst = self.instance_of(t);
         let others_wait = self.instances[inst.index()].num_waiting_to_enter > 0 && self.holds(Rule::NoOvertaking);
+        if waits && !self.has_backpressure(task) && !others_wait && self.host_call_waits(cx, task) {
+            self.instances[inst.index()].num_waiting_to_enter += 1;
+            self.park(t, Park::Enter, Some(Until::Admitted), true);
+            return Ok(Flow::Away);
+        }
         if waits && (self.has_backpressure(task) || others_wait) {
             let holder = self.ready_holder(inst).filter(|_| !others_wait);
             if let Some(holder) = holder.filter(|_| cx.pick(Choice::Holder, 2) == 1) {
@@ -168,6 +175,12 @@ impl World {
             return self.block(cx, t, Park::Enter, Some(Until::Admitted), true);
         }
         self.admit(cx, t)
+    }
+
+    /// `Quirk::HostCallsWait`.
+    fn host_call_waits(&self, cx: &mut Cx<'_>, task: TaskId) -> bool {
+        let of_host = self.tasks[task].caller.is_some_and(|w| self.waitables[w].inst == InstanceId::HOST);
+        of_host && self.profile.quirks.has(Quirk::HostCallsWait) && cx.pick(Choice::GoOn, 2) == 1
     }
 
     /// `Quirk::ReadyHolderFirst`: the exclusive thread of the instance, if it is all that a call waits for, and could go on.
@@ -274,6 +287,7 @@ impl World {
         self.trap_if(Rule::CancelBorrows, self.tasks[task].num_borrows > 0)?;
         if let Some(w) = self.unresolved_caller(task) {
             self.progress(w, Rule::ResolveEvent);
+            self.host_forgets(task, w)?;
             let subtask = self.waitables[w].subtask_mut();
             subtask.state = match subtask.state {
                 SubtaskState::Starting => SubtaskState::CancelledBeforeStarted,
@@ -281,6 +295,22 @@ impl World {
             };
         }
         self.tasks[task].state = TaskState::Resolved;
+        Ok(())
+    }
+
+    /// `Quirk::HostBeside`: what the host has given to a call that never starts is gone.
+    fn host_forgets(&mut self, task: TaskId, w: WaitableId) -> Trapping<()> {
+        let subtask = self.waitables[w].subtask();
+        let of_host = self.waitables[w].inst == InstanceId::HOST && self.profile.quirks.has(Quirk::HostBeside);
+        if !of_host || subtask.state != SubtaskState::Starting {
+            return Ok(());
+        }
+        let args = subtask.args;
+        for ((ty, _), arg) in self.tasks[task].func.params.into_iter().flatten().zip(args) {
+            if let Val::End(_, shared) = self.lift_val(InstanceId::HOST, arg, ty, None)? {
+                self.shared_drop(shared, Side::Read);
+            }
+        }
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 //! says when. Conditions are evaluated again whenever they are asked; nothing is latched.
 //! Knows nothing of the order in which ready threads run: that is the chooser's.
 
-use crate::elem::InstanceId;
+use std::sync::Arc;
+
+use crate::elem::{InstanceId, Ty};
 use crate::op::{BLOCKED, EventCode, Leave, Op, Outcome, Record, Target};
 use crate::profile::{Quirk, Rule, WhenReady};
 use crate::program::{Func, Lift};
@@ -124,9 +126,20 @@ impl World {
     /// `Thread.ready`.
     pub fn is_ready(&self, t: ThreadId) -> bool {
         match self.threads[t].state {
+            ThreadState::Waiting(Park::HostTurn, _) => self.may_begin(t),
             ThreadState::Waiting(_, until) => self.has_come(t, until),
             ThreadState::Running | ThreadState::Suspended(_) => false,
         }
+    }
+
+    /// Whether a script of the host may begin its next operation, or end.
+    pub(crate) fn may_begin(&self, t: ThreadId) -> bool {
+        let thread = &self.threads[t];
+        if thread.script.and_then(|script| self.code.program.op(script, thread.pc)).is_none() {
+            return true;
+        }
+        let begun = |begun: &Arc<[u32]>| begun.get(thread.run as usize - 1).copied();
+        self.begun.as_ref().and_then(begun).is_none_or(|begun| thread.pc < begun)
     }
 
     fn has_come(&self, t: ThreadId, until: Until) -> bool {
@@ -193,7 +206,7 @@ impl World {
     }
 
     /// The running thread gives way to whoever resumed it.
-    fn park(&mut self, t: ThreadId, at: Park, until: Option<Until>, cancellable: bool) {
+    pub(crate) fn park(&mut self, t: ThreadId, at: Park, until: Option<Until>, cancellable: bool) {
         let thread = &mut self.threads[t];
         thread.cancellable = cancellable;
         match until {
@@ -353,8 +366,48 @@ impl World {
         let op = thread.script.and_then(|script| self.code.program.op(script, thread.pc));
         let Some(op) = op else { return self.body_end(t) };
         thread.pc += 1;
-        let flow = self.op(cx, t, op)?;
+        let flow = match thread.host_script && self.profile.quirks.has(Quirk::HostBeside) {
+            true => self.host_op(cx, t, op),
+            false => self.op(cx, t, op)?,
+        };
         self.complete(cx, t, flow)
+    }
+
+    /// `Quirk::HostBeside`: what the host may not do it does not do, and what it gives away it has no more.
+    fn host_op(&mut self, cx: &mut Cx<'_>, t: ThreadId, op: Op) -> Flow {
+        let given = self.host_gives(op);
+        let before = self.clone();
+        let seen = cx.log.len();
+        match given.and_then(|given| Ok((given, self.op(cx, t, op)?))) {
+            // Each operation is a turn, whether it shows something or not.
+            Ok((_, Flow::Away)) if matches!(op, Op::Store { .. }) => Flow::Ret(Outcome::Ret(0)),
+            Ok((given, flow)) => {
+                let slots = &mut self.instances[InstanceId::HOST.index()].slots;
+                slots.iter_mut().filter(|slot| given.contains(slot)).for_each(|slot| *slot = 0);
+                flow
+            }
+            Err(_) => {
+                *self = before;
+                cx.log.truncate(seen);
+                Flow::Ret(Outcome::Ret(0))
+            }
+        }
+    }
+
+    /// The handles that a call of the host gives away, whenever it may start.
+    fn host_gives(&self, op: Op) -> Trapping<Vec<u32>> {
+        let Op::Call { func, args, .. } = op else { return Ok(Vec::new()) };
+        let func = self.code.program.funcs.get(usize::from(func)).ok_or(Rule::Handle)?;
+        let mut trial = self.clone();
+        let mut given = Vec::new();
+        for ((ty, _), arg) in func.params.into_iter().flatten().zip(args) {
+            let value = self.arg(InstanceId::HOST, arg);
+            trial.lift_val(InstanceId::HOST, value, ty, None)?;
+            if ty != Ty::U32 {
+                given.push(value);
+            }
+        }
+        Ok(given)
     }
 
     /// The body of `t` has no more operations.

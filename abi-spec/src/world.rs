@@ -11,7 +11,7 @@ use crate::elem::InstanceId;
 use crate::ext::Extension;
 pub use crate::instance::{Entry, Instance, ResourceHandle};
 use crate::op::{Arg, Mode, Op, Outcome, Record};
-use crate::profile::{Profile, Rule};
+use crate::profile::{Profile, Quirk, Rule};
 use crate::program::Program;
 use crate::sched::{Choice, Cx};
 use crate::stream::Shared;
@@ -96,6 +96,10 @@ impl Arrivals {
         self.0.iter().copied()
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ThreadId> {
+        self.0.iter_mut()
+    }
+
     pub(crate) fn push(&mut self, t: ThreadId) {
         self.0.push(t);
     }
@@ -148,6 +152,8 @@ pub struct World {
     pub notes: BTreeMap<(u8, SharedId), Vec<u32>>,
     pub(crate) stack: Vec<Frame>,
     pub(crate) arrivals: Arrivals,
+    /// For each script of the host how many operations it may begin; all may if a log doesn't say.
+    pub(crate) begun: Option<Arc<[u32]>>,
     /// The rule that ended the run.
     pub trapped: Option<Rule>,
 }
@@ -171,6 +177,7 @@ impl World {
             notes: BTreeMap::new(),
             stack: Vec::new(),
             arrivals: Arrivals::default(),
+            begun: None,
             trapped,
         };
         let host = if trapped.is_some() { Vec::new() } else { world.code.program.host.clone() };
@@ -232,7 +239,10 @@ impl World {
     fn step(&mut self, cx: &mut Cx<'_>) -> Trapping<Progress> {
         match self.stack.last().copied() {
             None => return self.tick(cx),
-            Some(Frame::Thread(t)) => self.thread_step(cx, t)?,
+            Some(Frame::Thread(t)) => match self.host_beside(cx, t) {
+                Some(host) => self.resume(cx, host, false)?,
+                None => self.thread_step(cx, t)?,
+            },
             Some(Frame::Lift { task, subtask, site }) => self.lift_returned(cx, task, subtask, site)?,
             Some(Frame::Enter(t)) => {
                 self.stack.pop();
@@ -266,9 +276,50 @@ impl World {
         Ok(Progress::Ran)
     }
 
+    /// `Quirk::HostBeside`: a script of the host that goes on before the guest's thread does.
+    fn host_beside(&self, cx: &mut Cx<'_>, running: ThreadId) -> Option<ThreadId> {
+        if !self.profile.quirks.has(Quirk::HostBeside) || self.instance_of(running) == InstanceId::HOST {
+            return None;
+        }
+        let enters = |op: Op| matches!(op, Op::Call { .. } | Op::SubtaskCancel { .. });
+        let stays_outside = |t: &ThreadId| {
+            let thread = &self.threads[*t];
+            let next = thread.script.and_then(|script| self.code.program.op(script, thread.pc));
+            let turn = matches!(thread.state, ThreadState::Waiting(Park::HostTurn, _));
+            thread.host_script && !(turn && next.is_some_and(enters))
+        };
+        let hosts: Vec<ThreadId> = self.ready().into_iter().filter(stays_outside).collect();
+        let pick = cx.pick(Choice::Host(&hosts), hosts.len() + 1);
+        pick.checked_sub(1).map(|at| hosts[at])
+    }
+
     /// Whether nobody runs, so that the next step is a choice of the scheduler.
     pub fn between_turns(&self) -> bool {
         self.stack.is_empty()
+    }
+
+    /// Whether this script of the host, counted from 1, has ended its operations before `at`, and no other.
+    pub(crate) fn host_script_is_at(&self, run: u32, at: u32) -> bool {
+        let own = |thread: &Thread| thread.host_script && thread.run == run;
+        self.threads
+            .iter()
+            .filter(|(_, thread)| own(thread))
+            .all(|(_, thread)| thread.pc == at && matches!(thread.state, ThreadState::Waiting(Park::HostTurn, _)))
+    }
+
+    /// This script of the host may do its operation `at`.
+    pub(crate) fn host_begins(&mut self, run: u32, at: u32) {
+        if let Some(begun) = self.begun.as_mut().and_then(|begun| Arc::make_mut(begun).get_mut(run as usize - 1)) {
+            *begun = at + 1;
+        }
+    }
+
+    /// Whether no script of the host waits for the log to say that its next operation begins, unless a trap has ended all.
+    pub(crate) fn host_is_where_the_log_says(&self) -> bool {
+        let held_back = |(id, thread): (u32, &Thread)| {
+            matches!(thread.state, ThreadState::Waiting(Park::HostTurn, _)) && !self.may_begin(ThreadId(id))
+        };
+        self.trapped.is_some() || !self.threads.iter().any(held_back)
     }
 
     fn trap_record(&self, rule: Rule) -> Record {

@@ -32,6 +32,9 @@ pub fn component(program: &Program) -> Result<String, &'static str> {
     let mut text = format!("(component\n  (import \"log\" (func $log {LOG}))\n{BASE_MODULE}");
     text += &super::lab::imports(program);
     let live = live(program);
+    for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst == InstanceId::HOST && live[*j]) {
+        let _ = writeln!(text, "  (import \"f{j}\" (func $h{j} {}))", func_type(func));
+    }
     let guests: Vec<InstanceId> = (1..program.parents.len()).map(|inst| InstanceId(inst as u8)).collect();
     for &inst in guests.iter().rev() {
         text += &Instance::new(program, inst).component()?;
@@ -40,17 +43,35 @@ pub fn component(program: &Program) -> Result<String, &'static str> {
         for later in guests.iter().filter(|later| later.0 > inst.0) {
             let _ = write!(text, " (with \"r{0}\" (type $i{0} \"r{0}\"))", later.0);
         }
-        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst.0 > inst.0 && live[*j]) {
-            let _ = write!(text, " (with \"f{j}\" (func $i{} \"f{j}\"))", func.inst.0);
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| is_known(func, inst) && live[*j]) {
+            let _ = match func.inst {
+                InstanceId::HOST => write!(text, " (with \"f{j}\" (func $h{j}))"),
+                InstanceId(other) => write!(text, " (with \"f{j}\" (func $i{other} \"f{j}\"))"),
+            };
         }
         let _ = writeln!(text, "))\n  (export \"dump{0}\" (func $i{0} \"dump\"))", inst.0);
     }
     for (j, func) in program.funcs.iter().enumerate().filter(|(j, _)| live[*j]) {
-        if func.params == [None; 3] && func.result.is_none() && func.inst != InstanceId::HOST {
+        if func.inst != InstanceId::HOST
+            && func.params.iter().flatten().map(|(ty, _)| ty).chain(&func.result).all(is_for_host)
+        {
             let _ = writeln!(text, "  (export \"f{j}\" (func $i{} \"f{j}\"))", func.inst.0);
         }
     }
     Ok(text + ")\n")
+}
+
+/// Whether the instance can call the function.
+fn is_known(func: &Func, inst: InstanceId) -> bool {
+    func.inst.0 > inst.0 || func.inst == InstanceId::HOST
+}
+
+/// Whether the host has values of this type.
+fn is_for_host(ty: &Ty) -> bool {
+    match ty {
+        Ty::U32 | Ty::End(_) => true,
+        Ty::Own(_) | Ty::Borrow(_) => false,
+    }
 }
 
 /// What an instance has before its code: its destructor is found in the table, because its type comes before it.
@@ -188,7 +209,8 @@ impl<'a> Instance<'a> {
         for rt in usize::from(me) + 1..program.parents.len() {
             let _ = writeln!(text, "    (import \"r{rt}\" (type $r{rt} (sub resource)))");
         }
-        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst.0 > me && self.live[*j]) {
+        for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| is_known(func, self.inst) && self.live[*j])
+        {
             let _ = writeln!(text, "    (import \"f{j}\" (func $f{j} {}))", func_type(func));
         }
         text += r#"    (core instance $base (instantiate $base))
@@ -619,7 +641,7 @@ impl<'a> Instance<'a> {
         to: Slot,
     ) -> Result<String, &'static str> {
         let callee = self.program.funcs.get(usize::from(func)).ok_or("a function that is not there")?;
-        if callee.inst.0 <= self.inst.0 {
+        if !is_known(callee, self.inst) {
             return Err("a call of somebody who is not imported");
         }
         let params = callee.params.iter().flatten().count();

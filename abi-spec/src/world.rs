@@ -336,6 +336,16 @@ impl World {
         }
     }
 
+    /// The operation that broke a rule, if one did.
+    pub fn trapped_op(&self) -> Option<Op> {
+        self.trapped?;
+        let thread = self.stack.iter().rev().find_map(|frame| match frame {
+            Frame::Thread(t) => self.threads.get(t.0),
+            _ => None,
+        })?;
+        self.code.program.op(thread.script?, thread.pc.checked_sub(1)?)
+    }
+
     /// How the run has ended, if nobody can run any more.
     pub fn ending(&self) -> Ending {
         if let Some(rule) = self.trapped {

@@ -13,6 +13,7 @@ mod host;
 mod lab;
 mod puppet;
 mod run;
+mod traps;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,16 +79,19 @@ fn judge(program: &Program, shown: &Shown) -> Verdict {
         format!("{lines}{}", shown.trap.as_deref().unwrap_or("no trap"))
     };
     match accepted {
-        Err(Refusal::TooMany) => Verdict::Unclear,
-        Err(refusal) => Verdict::Forbidden(format!("{}\n{refusal}", log())),
-        Ok(()) if shown.memories.is_empty() => Verdict::Allowed(shown.log.len()),
-        Ok(()) => {
-            let same = |world: &World| world.instances.iter().map(|inst| &inst.memory).eq(&shown.memories);
-            match acceptor.worlds().iter().any(same) {
-                true => Verdict::Allowed(shown.log.len()),
-                false => Verdict::Forbidden(format!("{}\nand the memory is another: {:?}", log(), shown.memories)),
-            }
-        }
+        Err(Refusal::TooMany) => return Verdict::Unclear,
+        Err(refusal) => return Verdict::Forbidden(format!("{}\n{refusal}", log())),
+        Ok(()) => {}
+    }
+    if let Some(message) = &shown.trap
+        && let Err(difference) = traps::agree(program, shown, message, acceptor.worlds())
+    {
+        return Verdict::Forbidden(format!("{}\n{difference}", log()));
+    }
+    let same = |world: &World| world.instances.iter().map(|inst| &inst.memory).eq(&shown.memories);
+    match shown.memories.is_empty() || acceptor.worlds().iter().any(same) {
+        true => Verdict::Allowed(shown.log.len()),
+        false => Verdict::Forbidden(format!("{}\nand the memory is another: {:?}", log(), shown.memories)),
     }
 }
 

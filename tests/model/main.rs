@@ -13,6 +13,7 @@ mod host;
 mod lab;
 mod puppet;
 mod run;
+mod script;
 mod traps;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Instant;
 
 use abi_spec::accept::{Acceptor, Refusal};
 use abi_spec::generate::{Shape, program, scrambled};
-use abi_spec::op::Op;
+use abi_spec::op::{Op, Outcome, Record};
 use abi_spec::profile::Profile;
 use abi_spec::program::{Lift, Program};
 use abi_spec::sched::Rng;
@@ -40,7 +41,18 @@ enum Verdict {
     /// It cannot be a component.
     Other,
     /// The model forbids it.
-    Forbidden(String),
+    Forbidden(Box<Difference>),
+}
+
+/// What the model forbids.
+struct Difference {
+    /// For people.
+    why: String,
+    /// The log before it, and what could have come.
+    seen: Vec<Record>,
+    allowed: Vec<Record>,
+    /// What the trap says that should be its end, as far as one can tell.
+    trap: Option<String>,
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -74,24 +86,38 @@ fn judge(program: &Program, shown: &Shown) -> Verdict {
     if !shown.cut {
         accepted = accepted.and_then(|()| acceptor.finish());
     }
-    let log = || {
+    let forbidden = |why: String, after: usize, allowed: Vec<Record>| {
         let lines: String = shown.log.iter().map(|record| format!("{record}\n")).collect();
-        format!("{lines}{}", shown.trap.as_deref().unwrap_or("no trap"))
+        let why = format!("{lines}{}\n{why}", shown.trap.as_deref().unwrap_or("no trap"));
+        let (seen, refused) = shown.log.split_at(after);
+        let rule = allowed.iter().find_map(|record| match record.outcome {
+            Outcome::Trap(rule) => Some(rule),
+            _ => None,
+        });
+        let trap = match (rule, refused.first()) {
+            (Some(rule), _) => Some(traps::part(rule).to_owned()),
+            (None, Some(Record { outcome: Outcome::SomeTrap, .. })) => None,
+            (None, _) => shown.trap.as_deref().and_then(|trap| trap.lines().next()).map(str::to_owned),
+        };
+        Verdict::Forbidden(Box::new(Difference { why, seen: seen.to_vec(), allowed, trap }))
     };
     match accepted {
         Err(Refusal::TooMany) => return Verdict::Unclear,
-        Err(refusal) => return Verdict::Forbidden(format!("{}\n{refusal}", log())),
+        Err(Refusal::Forbidden { after, seen, allowed }) => {
+            let why = Refusal::Forbidden { after, seen, allowed: allowed.clone() }.to_string();
+            return forbidden(why, after, allowed);
+        }
         Ok(()) => {}
     }
     if let Some(message) = &shown.trap
         && let Err(difference) = traps::agree(program, shown, message, acceptor.worlds())
     {
-        return Verdict::Forbidden(format!("{}\n{difference}", log()));
+        return forbidden(difference, shown.log.len(), Vec::new());
     }
     let same = |world: &World| world.instances.iter().map(|inst| &inst.memory).eq(&shown.memories);
     match shown.memories.is_empty() || acceptor.worlds().iter().any(same) {
         true => Verdict::Allowed(shown.log.len()),
-        false => Verdict::Forbidden(format!("{}\nand the memory is another: {:?}", log(), shown.memories)),
+        false => forbidden(format!("the memory is another: {:?}", shown.memories), shown.log.len(), Vec::new()),
     }
 }
 
@@ -114,12 +140,18 @@ fn compare(name: &str, write: impl Fn(u64) -> Program) {
             Verdict::Allowed(records) => operations += records,
             Verdict::Unclear => unclear += 1,
             Verdict::Other => others += 1,
-            Verdict::Forbidden(_) => {
-                let program = shrink(program, |program| matches!(check(&drivers, program, way), Verdict::Forbidden(_)));
-                let Verdict::Forbidden(why) = check(&drivers, &program, way) else {
+            Verdict::Forbidden(first) => {
+                // One that ends well is not made into one that doesn't.
+                let shows = |program: &Program| match check(&drivers, program, way) {
+                    Verdict::Forbidden(other) => other.trap.is_some() == first.trap.is_some(),
+                    _ => false,
+                };
+                let program = shrink(program, shows);
+                let Verdict::Forbidden(difference) = check(&drivers, &program, way) else {
                     unreachable!("it showed just now")
                 };
-                eprintln!("{name}, seed {seed}:\n{program}{why}\n");
+                let written = script::write(&program, name, seed, &difference);
+                eprintln!("{name}, seed {seed}:\n{program}{}\n{written}\n", difference.why);
                 divergences += 1;
             }
         }
@@ -214,12 +246,14 @@ const ONCE: [(&str, &str); 4] = [
 #[test]
 fn programs_that_once_differed_see_what_the_model_allows() {
     let drivers = Drivers::new();
-    for (name, program) in ONCE {
+    let file = std::env::var("PROGRAM").map(|path| std::fs::read_to_string(path).expect("PROGRAM names a file"));
+    let of_file = file.iter().map(|text| ("the program of the file", text.as_str()));
+    for (name, program) in ONCE.into_iter().chain(of_file) {
         let program: Program = program.parse().expect("a program");
         for seed in 0..12 {
             match check(&drivers, &program, Way { cut: None, ..way(&drivers, &program, seed) }) {
                 Verdict::Allowed(_) => {}
-                Verdict::Forbidden(why) => panic!("{name}:\n{why}"),
+                Verdict::Forbidden(difference) => panic!("{name}:\n{}", difference.why),
                 Verdict::Unclear | Verdict::Other => panic!("{name}: no verdict"),
             }
         }

@@ -82,7 +82,8 @@ const BASE_MODULE: &str = r#"  (core module $base
     (func (export "dtor") (param i32) (call_indirect (type $dtor) (local.get 0) (i32.const 0))))
 "#;
 
-const LOG: &str = r#"(param "inst" u32) (param "run" u32) (param "at" u32) (param "kind" u32) (param "a" u32) (param "b" u32) (param "c" u32)"#;
+/// The parameters of `log`.
+pub const LOG: &str = r#"(param "inst" u32) (param "run" u32) (param "at" u32) (param "kind" u32) (param "a" u32) (param "b" u32) (param "c" u32)"#;
 
 fn live(program: &Program) -> Vec<bool> {
     let mut live = vec![false; program.funcs.len()];
@@ -726,7 +727,8 @@ fn value_type(ty: Ty) -> String {
     }
 }
 
-fn func_type(func: &Func) -> String {
+/// The type of a function.
+pub fn func_type(func: &Func) -> String {
     let mut text = if func.is_async { "async".to_owned() } else { String::new() };
     for (i, (ty, _)) in func.params.iter().flatten().enumerate() {
         let _ = write!(text, " (param \"p{i}\" {})", value_type(*ty));

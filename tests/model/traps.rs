@@ -83,6 +83,11 @@ pub fn agree(program: &Program, shown: &Shown, message: &str, worlds: &[World]) 
     }
 }
 
+/// A part of the message that names the rule.
+pub fn part(rule: Rule) -> &'static str {
+    NAMES.iter().find(|(_, rules)| rules.contains(&rule)).map_or("", |(part, _)| *part)
+}
+
 fn is_synchronous(op: &Op) -> bool {
     matches!(
         op,

@@ -104,8 +104,8 @@ impl Acceptor {
     /// was over, as its return. In between it happened.
     pub fn with_silent_host(self) -> Acceptor {
         let scripts = |world: &World| world.program().host.len();
-        let begun = self.worlds.first().map_or(0, scripts);
-        let set = |world| World { begun: Some(vec![0; begun].into()), ..world };
+        let scripts = self.worlds.first().map_or(0, scripts);
+        let set = |world| World { marks: Some(vec![0; scripts].into()), ..world };
         Acceptor { host_is_silent: true, worlds: self.worlds.into_iter().map(set).collect(), ..self }
     }
 
@@ -146,7 +146,7 @@ impl Acceptor {
 
     /// A script of the host may do an operation from now on.
     fn host_begins(&mut self, record: &Record) -> Result<(), Refusal> {
-        self.worlds.iter_mut().for_each(|world| world.host_begins(record.run, record.at));
+        self.worlds.iter_mut().for_each(|world| world.host_marks(record.run, 2 * record.at + 1));
         self.seen += 1;
         Ok(())
     }
@@ -163,6 +163,7 @@ impl Acceptor {
             return Err(self.forbidden(Some(record.clone()), Vec::new()));
         }
         self.worlds = worlds.into_iter().collect();
+        self.worlds.iter_mut().for_each(|world| world.host_marks(record.run, 2 * record.at + 2));
         self.seen += 1;
         Ok(())
     }

@@ -218,6 +218,14 @@ fn layers(shape: Shape, rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
     (program, open)
 }
 
+/// A stream or future that would be a parameter, if there were one.
+fn missing_end(params: &[Option<(Ty, Slot)>; PARAMS_MAX], args: &[Arg; PARAMS_MAX]) -> Option<CopyType> {
+    params.iter().flatten().zip(args).find_map(|((ty, _), arg)| match (ty, arg) {
+        (Ty::End(t), Arg::Imm(_)) => Some(*t),
+        _ => None,
+    })
+}
+
 /// As `layers`, with two or three scripts of the host, and functions of the host, whose bodies are whole already.
 fn hosted(rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
     let mut program = Program::new(LAYERS);
@@ -241,7 +249,7 @@ fn hosted(rng: &mut Rng) -> (Program, Vec<Option<usize>>) {
     for _ in 0..2 + rng.below(2) {
         program.host.push(program.scripts.len() as u8);
         program.scripts.push(Vec::new());
-        open.push(Some(3 + rng.below(BODY_OPS_MAX - 6)));
+        open.push(Some(5 + rng.below(BODY_OPS_MAX - 8)));
     }
     (program, open)
 }
@@ -493,6 +501,12 @@ impl Generator {
         {
             return op;
         }
+        if self.shape == Shape::Hosted {
+            let shared = self.shared_with_others(inst, &held);
+            if let Some(&(slot, w)) = shared.get(self.rng.below(2 * shared.len())) {
+                return self.propose_on(t, slot, &Entry::Waitable(w));
+            }
+        }
         match self.rng.below(100) {
             10..=15 => Op::SetNew { set: self.slot(t) },
             0..=39 if self.world.threads[t].host_script => self.propose_call(t, inst),
@@ -520,6 +534,7 @@ impl Generator {
     }
 
     fn propose_call(&mut self, t: ThreadId, inst: InstanceId) -> Op {
+        let thread_id = t;
         let thread = &self.world.threads[t];
         let own = self.world.program().funcs.iter().position(|func| func.body == thread.script);
         let funcs = self.world.program().funcs.len();
@@ -556,6 +571,9 @@ impl Generator {
         };
         let Func { params, is_async, .. } = self.world.program().funcs[func];
         let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
+        if let Some(t) = missing_end(&params, &args).filter(|_| self.shape == Shape::Hosted) {
+            return Op::New { t, r: self.slot(thread_id), w: self.slot(thread_id) };
+        }
         let mode = if self.rng.one_in(3) { Mode::Sync } else { Mode::Async };
         // Validators want it so.
         let mode = if self.shape.is_layered() && !is_async { Mode::Sync } else { mode };
@@ -593,19 +611,19 @@ impl Generator {
 
     /// What the host's interface to streams, futures and calls can say.
     fn propose_of_host(&mut self, t: ThreadId, held: &[(Slot, Entry)]) -> Op {
-        let nothing = Op::GateOpen { gate: self.rng.below(4) as u8 };
+        let shared = self.shared_with_others(InstanceId::HOST, held);
+        if let Some(&(slot, w)) = shared.get(self.rng.below(2 * shared.len()))
+            && let Some(op) = self.host_on(t, slot, w)
+        {
+            return op;
+        }
+        // Functions of the host open the first two when they have got something.
+        let nothing = Op::GateOpen { gate: 2 + self.rng.below(2) as u8 };
         match self.rng.below(10) {
-            0..=2 => self.host_call(t).unwrap_or(nothing),
-            3 => match (self.fresh_slot(0), self.fresh_slot(1)) {
-                (Some(r), Some(w)) => {
-                    let kind = if self.rng.below(3) < 2 { Kind::Stream } else { Kind::Future };
-                    Op::New { t: CopyType { kind, elem: Elem::U8 }, r, w }
-                }
-                _ => nothing,
-            },
-            4 => nothing,
-            5 => Op::GateWait { gate: self.rng.below(4) as u8 },
-            6 => match (self.host_cell(), self.rng.below(SLOTS)) {
+            0..=4 => self.host_call(t).unwrap_or(nothing),
+            5 => nothing,
+            6 | 7 => Op::GateWait { gate: self.rng.below(3) as u8 },
+            8 => match (self.host_cell(), self.rng.below(SLOTS)) {
                 (Some(ptr), slot) if self.holds_number(slot) => Op::Store { ptr, value: Arg::Slot(slot as Slot) },
                 _ => nothing,
             },
@@ -614,6 +632,17 @@ impl Generator {
                 _ => nothing,
             },
         }
+    }
+
+    /// Ends whose other end somebody else has.
+    fn shared_with_others(&self, inst: InstanceId, held: &[(Slot, Entry)]) -> Vec<(Slot, WaitableId)> {
+        let shared = |(slot, entry): &(Slot, Entry)| {
+            let Entry::Waitable(w) = entry else { return None };
+            let WaitableKind::End(end) = &self.world.waitables[*w].kind else { return None };
+            let other = self.world.shared[end.shared].ends[end.side.other().index()]?;
+            (self.world.waitables[other].inst != inst).then_some((*slot, *w))
+        };
+        held.iter().filter_map(shared).collect()
     }
 
     fn host_on(&mut self, thread: ThreadId, slot: Slot, w: WaitableId) -> Option<Op> {
@@ -663,10 +692,7 @@ impl Generator {
         let Func { params, result, .. } = self.world.program().funcs[func];
         let inst = self.world.instance_of(t);
         let args = params.map(|param| self.value(inst, param.map(|(ty, _)| ty)));
-        let mut missing = params.into_iter().flatten().zip(args);
-        if let Some(((Ty::End(t), _), _)) =
-            missing.find(|((ty, _), arg)| matches!((ty, arg), (Ty::End(_), Arg::Imm(_))))
-        {
+        if let Some(t) = missing_end(&params, &args) {
             // The next time there is one.
             return Some(Op::New { t, r: self.fresh_slot(0)?, w: self.fresh_slot(1)? });
         }

@@ -52,6 +52,8 @@ pub enum Quirk {
     /// A call of the host may wait before it starts though nothing holds it up, and others wait behind it: it starts when the guests that
     /// run have given way.
     HostCallsWait = 4096,
+    /// A pending read is over when the host has written to it: it does not grow until its event is delivered.
+    HostFillsOnce = 8192,
 }
 
 /// A set of quirks.
@@ -73,7 +75,8 @@ impl Quirks {
         .with(Quirk::CancelBeforeSwitch)
         .with(Quirk::HostBeside)
         .with(Quirk::EmptyReadOfHost)
-        .with(Quirk::HostCallsWait);
+        .with(Quirk::HostCallsWait)
+        .with(Quirk::HostFillsOnce);
 
     /// With one more.
     pub const fn with(self, quirk: Quirk) -> Quirks {

@@ -199,7 +199,16 @@ impl World {
         if theirs.remain() > 0 {
             if mine.remain() > 0 {
                 self.copy_elems(e, p, mine.remain().min(theirs.remain()))?;
-                self.copy_progressed(p);
+                match side == Side::Write
+                    && self.shared[shared].of_host
+                    && self.profile.quirks.has(Quirk::HostFillsOnce)
+                {
+                    true => {
+                        self.shared[shared].pending = None;
+                        self.copy_done(p, CopyResult::Completed);
+                    }
+                    false => self.copy_progressed(p),
+                }
             } else if !self.holds(Rule::ZeroLengthMovesNothing) {
                 self.copy_progressed(p);
             }

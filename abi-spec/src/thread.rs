@@ -132,14 +132,13 @@ impl World {
         }
     }
 
-    /// Whether a script of the host may begin its next operation, or end.
+    /// Whether a script of the host may begin its next operation; or end, if the log says that the last one is over.
     pub(crate) fn may_begin(&self, t: ThreadId) -> bool {
         let thread = &self.threads[t];
-        if thread.script.and_then(|script| self.code.program.op(script, thread.pc)).is_none() {
-            return true;
-        }
-        let begun = |begun: &Arc<[u32]>| begun.get(thread.run as usize - 1).copied();
-        self.begun.as_ref().and_then(begun).is_none_or(|begun| thread.pc < begun)
+        let ends = thread.script.and_then(|script| self.code.program.op(script, thread.pc)).is_none();
+        let wanted = if ends { 2 * thread.pc } else { 2 * thread.pc + 1 };
+        let marks = |marks: &Arc<[u32]>| marks.get(thread.run as usize - 1).copied();
+        self.marks.as_ref().and_then(marks).is_none_or(|marks| wanted <= marks)
     }
 
     fn has_come(&self, t: ThreadId, until: Until) -> bool {

@@ -152,8 +152,8 @@ pub struct World {
     pub notes: BTreeMap<(u8, SharedId), Vec<u32>>,
     pub(crate) stack: Vec<Frame>,
     pub(crate) arrivals: Arrivals,
-    /// For each script of the host how many operations it may begin; all may if a log doesn't say.
-    pub(crate) begun: Option<Arc<[u32]>>,
+    /// For each script of the host how often the log has said that it began an operation or ended it; nothing if it doesn't say.
+    pub(crate) marks: Option<Arc<[u32]>>,
     /// The rule that ended the run.
     pub trapped: Option<Rule>,
 }
@@ -177,7 +177,7 @@ impl World {
             notes: BTreeMap::new(),
             stack: Vec::new(),
             arrivals: Arrivals::default(),
-            begun: None,
+            marks: None,
             trapped,
         };
         let host = if trapped.is_some() { Vec::new() } else { world.code.program.host.clone() };
@@ -307,10 +307,10 @@ impl World {
             .all(|(_, thread)| thread.pc == at && matches!(thread.state, ThreadState::Waiting(Park::HostTurn, _)))
     }
 
-    /// This script of the host may do its operation `at`.
-    pub(crate) fn host_begins(&mut self, run: u32, at: u32) {
-        if let Some(begun) = self.begun.as_mut().and_then(|begun| Arc::make_mut(begun).get_mut(run as usize - 1)) {
-            *begun = at + 1;
+    /// The log says that this script of the host began an operation or ended it.
+    pub(crate) fn host_marks(&mut self, run: u32, mark: u32) {
+        if let Some(marks) = self.marks.as_mut().and_then(|marks| Arc::make_mut(marks).get_mut(run as usize - 1)) {
+            *marks = mark;
         }
     }
 

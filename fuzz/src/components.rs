@@ -216,6 +216,7 @@ fn linker() -> &'static Linker {
     static LINKER: OnceLock<Linker> = OnceLock::new();
     LINKER.get_or_init(|| {
         let mut linker = Linker::new();
+        interflow::host::lab::link(&mut linker);
         linker.async_func("", "host-echo-u32", |_, (v,): (u32,)| Box::pin(async move { Ok(v) }));
         linker.func("", "host-return-two", |_, ()| Ok(2u32));
         linker.func("host", "return-three", |_, ()| Ok(3u32));

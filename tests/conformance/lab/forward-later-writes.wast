@@ -19,7 +19,7 @@
     (func $readable (param i64) (result i32) (i32.wrap_i64 (local.get 0)))
     (func $writable (param i64) (result i32) (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))))
     (func (export "run") (result i32)
-      (local $a i64) (local $b i64) (local $set i32)
+      (local $a i64) (local $b i64)
       (local.set $a (call $new))
       (local.set $b (call $new))
       (i64.store (i32.const 0) (i64.const 0x0807060504030201))

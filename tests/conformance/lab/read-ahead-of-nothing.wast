@@ -13,7 +13,7 @@
     (import "" "read-ahead" (func $read-ahead (param i32 i32 i32) (result i32)))
     (func $readable (param i64) (result i32) (i32.wrap_i64 (local.get 0)))
     (func (export "run")
-      (local $a i64) (local $set i32)
+      (local $a i64)
       (local.set $a (call $new))
       (i64.store (i32.const 0) (i64.const 0x0807060504030201))
       (drop (call $read-ahead (call $readable (local.get $a)) (i32.const 16) (i32.const 4)))))

@@ -19,7 +19,7 @@
     (core instance $i (instantiate $m))
     (alias core export $i "memory" (core memory $memory))
     (func (export "strings") (param "v" (list string)) (result (list string))
-      (canon lift (core func $i "pair") (memory $memory) (realloc (func $i "realloc")))))
+      (canon lift (core func $i "pair") (memory $memory) (realloc (core func $i "realloc")))))
   (component $small
     (import "strings" (func $strings (param "v" (list string)) (result (list string))))
     (core module $memory
@@ -35,7 +35,7 @@
     (core instance $memory (instantiate $memory))
     (alias core export $memory "memory" (core memory $memory))
     (core func $strings
-      (canon lower (func $strings) (memory $memory) (realloc (func $memory "realloc")) string-encoding=utf16))
+      (canon lower (func $strings) (memory $memory) (realloc (core func $memory "realloc")) string-encoding=utf16))
     (core module $m
       (import "" "strings" (func $strings (param i32 i32 i32)))
       (func (export "run") (param i32 i32) (result i32)
@@ -43,7 +43,7 @@
         (i32.const 512)))
     (core instance $i (instantiate $m (with "" (instance (export "strings" (func $strings))))))
     (func (export "strings") (param "v" (list string)) (result (list string))
-      (canon lift (core func $i "run") (memory $memory) (realloc (func $memory "realloc")) string-encoding=utf16)))
+      (canon lift (core func $i "run") (memory $memory) (realloc (core func $memory "realloc")) string-encoding=utf16)))
   (instance $large (instantiate $large))
   (instance $small (instantiate $small (with "strings" (func $large "strings"))))
   (export "to-the-host" (func $large "strings"))

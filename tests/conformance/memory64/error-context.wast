@@ -7,7 +7,7 @@
   (core instance $memory (instantiate $memory))
   (alias core export $memory "memory" (core memory $memory))
   (core func $new (canon error-context.new (memory $memory)))
-  (core func $message (canon error-context.debug-message (memory $memory) (realloc (func $memory "realloc"))))
+  (core func $message (canon error-context.debug-message (memory $memory) (realloc (core func $memory "realloc"))))
   (core module $m
     (import "" "memory" (memory i64 1))
     (import "" "new" (func $new (param i32 i32) (result i32)))

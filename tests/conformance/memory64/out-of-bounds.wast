@@ -29,7 +29,7 @@
   (func (export "strings") (result (list string)) (canon lift (core func $i "pair") (memory $memory)))
   (func (export "result") (result (tuple u64 u64)) (canon lift (core func $i "at") (memory $memory)))
   (func (export "take") (param "v" (list u64))
-    (canon lift (core func $i "take") (memory $memory) (realloc (func $i "realloc")))))
+    (canon lift (core func $i "take") (memory $memory) (realloc (core func $i "realloc")))))
 
 ;; What is inside is fine.
 (component instance $c $C)

@@ -31,7 +31,7 @@
     (func (export "make") (param "a" u32) (param "b" u32) (result (list (own $box)))
       (canon lift (core func $i "make") (memory $memory)))
     (func (export "sum") (param "v" (list (borrow $box))) (result u32)
-      (canon lift (core func $i "sum") (memory $memory) (realloc (func $memory "realloc"))))
+      (canon lift (core func $i "sum") (memory $memory) (realloc (core func $memory "realloc"))))
     (func (export "open") (param "v" (own $box)) (result u32) (canon lift (core func $i "open"))))
   (component $user
     (import "store" (instance $store
@@ -44,7 +44,7 @@
       (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
     (core instance $memory (instantiate $memory))
     (alias core export $memory "memory" (core memory $memory))
-    (core func $make (canon lower (func $store "make") (memory $memory) (realloc (func $memory "realloc"))))
+    (core func $make (canon lower (func $store "make") (memory $memory) (realloc (core func $memory "realloc"))))
     (core func $sum (canon lower (func $store "sum") (memory $memory)))
     (core func $open (canon lower (func $store "open")))
     (core module $m

@@ -42,31 +42,31 @@
     (core instance $strings-utf8 (instantiate $m (with "" (instance
       (export "new" (func $new-strings-utf8)) (export "write" (func $write-strings-utf8))))))
     (func (export "strings-utf8") (param "v" (list string)) (result $strings)
-      (canon lift (core func $strings-utf8 "open") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lift (core func $strings-utf8 "open") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $new-strings-utf16 (canon stream.new $strings))
     (core func $write-strings-utf16 (canon stream.write $strings async (memory $memory) string-encoding=utf16))
     (core instance $strings-utf16 (instantiate $m (with "" (instance
       (export "new" (func $new-strings-utf16)) (export "write" (func $write-strings-utf16))))))
     (func (export "strings-utf16") (param "v" (list string)) (result $strings)
-      (canon lift (core func $strings-utf16 "open") (memory $memory) (realloc (func $realloc)) string-encoding=utf16))
+      (canon lift (core func $strings-utf16 "open") (memory $memory) (realloc (core func $realloc)) string-encoding=utf16))
     (core func $new-strings-latin1 (canon stream.new $strings))
     (core func $write-strings-latin1 (canon stream.write $strings async (memory $memory) string-encoding=latin1+utf16))
     (core instance $strings-latin1 (instantiate $m (with "" (instance
       (export "new" (func $new-strings-latin1)) (export "write" (func $write-strings-latin1))))))
     (func (export "strings-latin1") (param "v" (list string)) (result $strings)
-      (canon lift (core func $strings-latin1 "open") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lift (core func $strings-latin1 "open") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $new-numbers (canon stream.new $numbers))
     (core func $write-numbers (canon stream.write $numbers async (memory $memory) string-encoding=utf8))
     (core instance $numbers (instantiate $m (with "" (instance
       (export "new" (func $new-numbers)) (export "write" (func $write-numbers))))))
     (func (export "numbers") (param "v" (list u64)) (result $numbers)
-      (canon lift (core func $numbers "open") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lift (core func $numbers "open") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $new-items (canon stream.new $items))
     (core func $write-items (canon stream.write $items async (memory $memory) string-encoding=utf16))
     (core instance $items (instantiate $m (with "" (instance
       (export "new" (func $new-items)) (export "write" (func $write-items))))))
     (func (export "items") (param "v" (list $item)) (result $items)
-      (canon lift (core func $items "open") (memory $memory) (realloc (func $realloc)) string-encoding=utf16)))
+      (canon lift (core func $items "open") (memory $memory) (realloc (core func $realloc)) string-encoding=utf16)))
   (component $reader
     (import "writer" (instance $writer
       (type $shape' (variant (case "none") (case "text" string) (case "pair" (tuple u8 u64))))
@@ -116,61 +116,61 @@
         (i64.store (i64.const 520) (i64.extend_i32_u (i32.shr_u (local.get $result) (i32.const 4))))
         (i64.const 512)))
     (core func $open-utf8-latin1
-      (canon lower (func $writer "strings-utf8") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lower (func $writer "strings-utf8") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $read-utf8-latin1
-      (canon stream.read $strings async (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon stream.read $strings async (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core instance $utf8-latin1 (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-utf8-latin1)) (export "read" (func $read-utf8-latin1))))))
     (func (export "utf8-latin1") (param "v" (list string)) (result (list string))
-      (canon lift (core func $utf8-latin1 "run") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lift (core func $utf8-latin1 "run") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $open-latin1-utf16
-      (canon lower (func $writer "strings-latin1") (memory $memory) (realloc (func $realloc)) string-encoding=utf16))
+      (canon lower (func $writer "strings-latin1") (memory $memory) (realloc (core func $realloc)) string-encoding=utf16))
     (core func $read-latin1-utf16
-      (canon stream.read $strings async (memory $memory) (realloc (func $realloc)) string-encoding=utf16))
+      (canon stream.read $strings async (memory $memory) (realloc (core func $realloc)) string-encoding=utf16))
     (core instance $latin1-utf16 (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-latin1-utf16)) (export "read" (func $read-latin1-utf16))))))
     (func (export "latin1-utf16") (param "v" (list string)) (result (list string))
-      (canon lift (core func $latin1-utf16 "run") (memory $memory) (realloc (func $realloc)) string-encoding=utf16))
+      (canon lift (core func $latin1-utf16 "run") (memory $memory) (realloc (core func $realloc)) string-encoding=utf16))
     (core func $open-utf16-utf8
-      (canon lower (func $writer "strings-utf16") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lower (func $writer "strings-utf16") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $read-utf16-utf8
-      (canon stream.read $strings async (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon stream.read $strings async (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core instance $utf16-utf8 (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-utf16-utf8)) (export "read" (func $read-utf16-utf8))))))
     (func (export "utf16-utf8") (param "v" (list string)) (result (list string))
-      (canon lift (core func $utf16-utf8 "run") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lift (core func $utf16-utf8 "run") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $open-latin1-latin1
-      (canon lower (func $writer "strings-latin1") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lower (func $writer "strings-latin1") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $read-latin1-latin1
-      (canon stream.read $strings async (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon stream.read $strings async (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core instance $latin1-latin1 (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-latin1-latin1)) (export "read" (func $read-latin1-latin1))))))
     (func (export "latin1-latin1") (param "v" (list string)) (result (list string))
-      (canon lift (core func $latin1-latin1 "run") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lift (core func $latin1-latin1 "run") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $open-utf8-utf8
-      (canon lower (func $writer "strings-utf8") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lower (func $writer "strings-utf8") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $read-utf8-utf8
-      (canon stream.read $strings async (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon stream.read $strings async (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core instance $utf8-utf8 (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-utf8-utf8)) (export "read" (func $read-utf8-utf8))))))
     (func (export "utf8-utf8") (param "v" (list string)) (result (list string))
-      (canon lift (core func $utf8-utf8 "run") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lift (core func $utf8-utf8 "run") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $open-numbers
-      (canon lower (func $writer "numbers") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lower (func $writer "numbers") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $read-numbers
-      (canon stream.read $numbers async (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon stream.read $numbers async (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core instance $numbers (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-numbers)) (export "read" (func $read-numbers))))))
     (func (export "numbers") (param "v" (list u64)) (result (list u64))
-      (canon lift (core func $numbers "run") (memory $memory) (realloc (func $realloc)) string-encoding=utf8))
+      (canon lift (core func $numbers "run") (memory $memory) (realloc (core func $realloc)) string-encoding=utf8))
     (core func $open-items
-      (canon lower (func $writer "items") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon lower (func $writer "items") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core func $read-items
-      (canon stream.read $items async (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16))
+      (canon stream.read $items async (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16))
     (core instance $items (instantiate $m (with "" (instance
       (export "memory" (memory $memory)) (export "open" (func $open-items)) (export "read" (func $read-items))))))
     (func (export "items") (param "v" (list $item)) (result (list $item))
-      (canon lift (core func $items "run") (memory $memory) (realloc (func $realloc)) string-encoding=latin1+utf16)))
+      (canon lift (core func $items "run") (memory $memory) (realloc (core func $realloc)) string-encoding=latin1+utf16)))
   (instance $writer (instantiate $writer))
   ;; Whoever gets items must know their type.
   (export $known "writer" (instance $writer))

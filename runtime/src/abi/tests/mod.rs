@@ -8,6 +8,7 @@ mod quota;
 mod streams;
 mod traps;
 mod waiting;
+mod widths;
 
 use super::{CallError, Component, Limits, Zone};
 use crate::component;

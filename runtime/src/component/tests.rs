@@ -348,6 +348,38 @@ fn a_resource_with_a_wide_representation_is_refused() {
     assert!(message(translate::translate(&wat(text)).err().expect(text)).contains("not an i32"));
 }
 
+/// Adapters tag strings with 2^31 where pointers have 64 bits; a type of as many bytes must not be taken for a tag.
+#[test]
+fn a_type_of_the_size_of_a_tag_is_refused() {
+    let memory = r#"
+        (core module $memory
+          (memory (export "memory") i64 1)
+          (func (export "realloc") (param i64 i64 i64 i64) (result i64) unreachable)
+          (func (export "f") (param i64 i64)))
+        (core instance $memory (instantiate $memory))"#;
+    let text = |count: u32| {
+        format!(
+            r#"(component
+              (component $callee
+                {memory}
+                (func (export "f") (param "v" (list (list u16 {count})))
+                  (canon lift (core func $memory "f")
+                    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc")))))
+              (component $caller
+                (import "f" (func $f (param "v" (list (list u16 {count})))))
+                {memory}
+                (core func $f (canon lower (func $f) (memory (core memory $memory "memory"))))
+                (core module $m (import "" "f" (func (param i64 i64))))
+                (core instance $i (instantiate $m (with "" (instance (export "f" (func $f)))))))
+              (instance $callee (instantiate $callee))
+              (instance $caller (instantiate $caller (with "f" (func $callee "f")))))"#
+        )
+    };
+    let wide = translate::translate(&wat(&text(1 << 30))).err().expect("it is not a tag");
+    assert!(message(wide).contains("2^31 bytes"));
+    translate::translate(&wat(&text(1 << 20))).expect("smaller ones are fine");
+}
+
 #[test]
 fn a_component_that_cannot_run_is_named() {
     let (types, export) = (types("0.3.2", ""), export_handler("0.3.2"));

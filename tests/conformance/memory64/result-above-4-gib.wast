@@ -1,0 +1,60 @@
+;; Promise: a synchronous call gets its result above 2^32 if it asks for it there, also when the callee waits first.
+(component
+  (component $callee
+    (core module $memory
+      (memory (export "memory") i64 1)
+      (func (export "realloc") (param i64 i64 i64 i64) (result i64) (i64.const 1024)))
+    (core instance $memory (instantiate $memory))
+    (alias core export $memory "memory" (core memory $memory))
+    (core func $return (canon task.return (result (tuple u64 u64)) (memory $memory)))
+    (core module $m
+      (import "" "return" (func $return (param i64 i64)))
+      (global $n (mut i64) (i64.const 0))
+      (func (export "at-once") (param i64) (result i32)
+        (call $return (local.get 0) (i64.const 2))
+        (i32.const 0 (; EXIT ;)))
+      (func (export "later") (param i64) (result i32)
+        (global.set $n (local.get 0))
+        (i32.const 1 (; YIELD ;)))
+      (func (export "callback") (param i32 i32 i32) (result i32)
+        (call $return (global.get $n) (i64.const 3))
+        (i32.const 0 (; EXIT ;))))
+    (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+    (func (export "at-once") async (param "n" u64) (result (tuple u64 u64))
+      (canon lift (core func $i "at-once") async (callback (core func $i "callback")) (memory $memory)))
+    (func (export "later") async (param "n" u64) (result (tuple u64 u64))
+      (canon lift (core func $i "later") async (callback (core func $i "callback")) (memory $memory))))
+  (component $caller
+    (import "callee" (instance $callee
+      (export "at-once" (func async (param "n" u64) (result (tuple u64 u64))))
+      (export "later" (func async (param "n" u64) (result (tuple u64 u64))))))
+    (core module $memory (memory (export "memory") i64 0x1_0001))
+    (core instance $memory (instantiate $memory))
+    (alias core export $memory "memory" (core memory $memory))
+    (core func $at-once (canon lower (func $callee "at-once") (memory $memory)))
+    (core func $later (canon lower (func $callee "later") (memory $memory)))
+    (core module $m
+      (import "" "memory" (memory i64 0x1_0001))
+      (import "" "at-once" (func $at-once (param i64 i64)))
+      (import "" "later" (func $later (param i64 i64)))
+      ;; Nothing comes to where the lower half of the pointer points.
+      (func $sum (result i64)
+        (if (i32.eqz (i64.eqz (i64.load (i64.const 0x200)))) (then unreachable))
+        (i64.add (i64.load (i64.const 0x1_0000_0200)) (i64.load (i64.const 0x1_0000_0208))))
+      (func (export "at-once") (param i64) (result i64)
+        (call $at-once (local.get 0) (i64.const 0x1_0000_0200))
+        (call $sum))
+      (func (export "later") (param i64) (result i64)
+        (call $later (local.get 0) (i64.const 0x1_0000_0200))
+        (call $sum)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "memory" (memory $memory)) (export "at-once" (func $at-once)) (export "later" (func $later))))))
+    (func (export "at-once") async (param "n" u64) (result u64) (canon lift (core func $i "at-once")))
+    (func (export "later") async (param "n" u64) (result u64) (canon lift (core func $i "later"))))
+  (instance $callee (instantiate $callee))
+  (instance $caller (instantiate $caller (with "callee" (instance $callee))))
+  (export "at-once" (func $caller "at-once"))
+  (export "later" (func $caller "later")))
+
+(assert_return (invoke "at-once" (u64.const 40)) (u64.const 42))
+(assert_return (invoke "later" (u64.const 40)) (u64.const 43))

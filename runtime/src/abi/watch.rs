@@ -8,6 +8,7 @@
 
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind};
+use super::task::Task;
 use super::waitable::Event;
 use crate::component::plan::{Builtin, Pause, Plan, Then};
 use crate::component::shims::record;
@@ -58,6 +59,11 @@ impl State {
     #[cold]
     pub(super) fn choose_ready(&mut self) -> Option<Ready> {
         let watch = self.watch.as_ref()?;
+        if let Some(Ready::Task(task)) = self.ready.front()
+            && self.tasks.get(*task as usize).is_some_and(Task::is_told_next)
+        {
+            return self.ready.pop_front();
+        }
         let (others, who) = executor::others(&watch.sim);
         let jobs = self.ready.len();
         let state = sim::of_all(&self.ready).wrapping_mul(3).wrapping_add(who);

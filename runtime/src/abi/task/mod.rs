@@ -161,6 +161,13 @@ impl Task {
     }
 }
 
+impl Task {
+    /// It waits in its callback, and is to be told of its cancellation.
+    pub(crate) fn is_told_next(&self) -> bool {
+        self.cancel == Cancel::Pending && matches!(self.run, Run::Yielding | Run::Waiting { .. })
+    }
+}
+
 /// `CallbackCode`
 const EXIT: u32 = 0;
 const YIELD: u32 = 1;
@@ -256,13 +263,22 @@ impl State {
         self.ready.push_back(Ready::Task(task));
     }
 
+    /// A task that waits is told of its cancellation before anybody else runs (CanonicalABI.md, `Thread.wait_until`).
+    #[cold]
+    fn make_next(&mut self, task: u32) {
+        self.ready.push_front(Ready::Task(task));
+    }
+
     /// What follows from a callback's code, or from the end of a function without one.
     fn after_code(&mut self, task: u32, code: u32) -> Result<()> {
         match code & 0xf {
             EXIT => self.exit(task),
             YIELD => {
                 self.tasks[task as usize].run = Run::Yielding;
-                self.make_ready(task);
+                match self.tasks[task as usize].cancel {
+                    Cancel::Pending => self.make_next(task),
+                    _ => self.make_ready(task),
+                }
                 Ok(())
             }
             WAIT => self.wait_for(task, code >> 4),
@@ -277,7 +293,9 @@ impl State {
         entry.run = Run::Waiting { set };
         let set = &mut self.sets[set as usize];
         set.waiting += 1;
-        if set.has_event() || entry.cancel == Cancel::Pending {
+        if entry.cancel == Cancel::Pending {
+            self.make_next(task);
+        } else if set.has_event() {
             self.make_ready(task);
         } else {
             set.waiters.push_back(Ready::Task(task));

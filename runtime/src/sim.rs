@@ -118,7 +118,8 @@ impl FromStr for Schedule {
             let (position, option) = pick.split_once(':').ok_or_else(wrong)?;
             let position: u32 = position.parse().map_err(|_| wrong())?;
             let option: u32 = option.parse().map_err(|_| wrong())?;
-            if option == 0 || picks.last().is_some_and(|(last, _)| position <= *last) {
+            let too_far = position as usize >= CHOICES_MAX;
+            if too_far || option == 0 || picks.last().is_some_and(|(last, _)| position <= *last) {
                 return Err(wrong());
             }
             picks.push((position, option));
@@ -384,7 +385,7 @@ mod tests {
         for text in ["first", "3:1", "0:2,17:1"] {
             assert_eq!(text.parse::<Schedule>().expect("a schedule").to_string(), text);
         }
-        for text in ["", "3", "3:0", "3:1,3:1", "4:1,3:1", "a:1", "1:1,"] {
+        for text in ["", "3", "3:0", "3:1,3:1", "4:1,3:1", "a:1", "1:1,", "4294967295:1"] {
             let error = text.parse::<Schedule>().expect_err("no schedule");
             assert!(error.contains("`first`"), "{text}: {error}");
         }

@@ -271,6 +271,7 @@ fn what_cannot_be_explored_is_refused() {
         (&[&hello, "--request", "GET path"], &["--request", "METHOD PATH"]),
         (&[&hello, "--header", "name"], &["--header", "NAME: VALUE"]),
         (&[&hello, "--replay", "1,2"], &["--replay", "POSITION:OPTION", "`first`"]),
+        (&[&hello, "--replay", "4294967295:1"], &["--replay", "POSITION:OPTION"]),
         (&[&hello, "--replay", "0:99"], &["--replay 0:99", "no such choices", "--seed"]),
         (&[&hello, "--replay", "9999:1"], &["--replay 9999:1", "no such choices"]),
         (&[&hello, "--runs", "many"], &["--runs", "many"]),

@@ -1,0 +1,56 @@
+;; Promise: two callees that take turns have both returned when the caller has seen both events, whoever is first.
+(component
+  (component $callee
+    (core func $return (canon task.return))
+    (core module $m
+      (import "" "return" (func $return))
+      (global $turns (mut i32) (i32.const 0))
+      ;; YIELD
+      (func (export "late") (result i32) (i32.const 1))
+      (func (export "callback") (param i32 i32 i32) (result i32)
+        (global.set $turns (i32.add (global.get $turns) (i32.const 1)))
+        (if (i32.lt_u (global.get $turns) (i32.const 2)) (then (return (i32.const 1))))
+        (call $return)
+        (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+    (func (export "late") async (canon lift (core func $i "late") async (callback (core func $i "callback")))))
+  (component $caller
+    (import "one" (func $one async))
+    (import "two" (func $two async))
+    (core func $one (canon lower (func $one) async))
+    (core func $two (canon lower (func $two) async))
+    (core func $return (canon task.return (result u32)))
+    (core func $set-new (canon waitable-set.new))
+    (core func $join (canon waitable.join))
+    (core module $m
+      (import "" "one" (func $one (result i32)))
+      (import "" "two" (func $two (result i32)))
+      (import "" "return" (func $return (param i32)))
+      (import "" "set-new" (func $set-new (result i32)))
+      (import "" "join" (func $join (param i32 i32)))
+      (global $set (mut i32) (i32.const 0))
+      (global $returned (mut i32) (i32.const 0))
+      (func $wait (result i32) (i32.or (i32.const 2) (i32.shl (global.get $set) (i32.const 4))))
+      (func (export "run") (result i32)
+        (global.set $set (call $set-new))
+        (call $join (i32.shr_u (call $one) (i32.const 4)) (global.get $set))
+        (call $join (i32.shr_u (call $two) (i32.const 4)) (global.get $set))
+        (call $wait))
+      (func (export "callback") (param $event i32) (param $handle i32) (param $state i32) (result i32)
+        ;; RETURNED
+        (if (i32.ne (local.get $state) (i32.const 2)) (then unreachable))
+        (global.set $returned (i32.add (global.get $returned) (i32.const 1)))
+        (if (i32.lt_u (global.get $returned) (i32.const 2)) (then (return (call $wait))))
+        (call $return (global.get $returned))
+        (i32.const 0)))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "one" (func $one)) (export "two" (func $two)) (export "return" (func $return))
+      (export "set-new" (func $set-new)) (export "join" (func $join))))))
+    (func (export "run") async (result u32)
+      (canon lift (core func $i "run") async (callback (core func $i "callback")))))
+  (instance $one (instantiate $callee))
+  (instance $two (instantiate $callee))
+  (instance $caller (instantiate $caller (with "one" (func $one "late")) (with "two" (func $two "late"))))
+  (func (export "run") (alias export $caller "run")))
+
+(assert_return (invoke "run") (u32.const 2))

@@ -165,7 +165,7 @@ fn compare(name: &str, write: impl Fn(u64) -> Program) {
 }
 
 /// Programs that showed faults of the runtime, made small.
-const ONCE: [(&str, &str); 4] = [
+const ONCE: [(&str, &str); 5] = [
     (
         "a cancellation that comes late is not delivered to a task that has returned",
         "instance - -
@@ -240,6 +240,29 @@ const ONCE: [(&str, &str); 4] = [
           stream.write u8 async 7 0 1
         script
           gate.open 0",
+    ),
+    (
+        "nobody runs between a callback that waits and the cancellation that is pending for it",
+        "instance - -
+        instance - -
+        func 1 async stackful 0 - - - -
+        func 2 async callback 1 - - - -
+        host 2
+        script
+          thread.new-indirect 3 0
+          call 1 async #0 #0 #0 8 9
+          subtask.cancel async 8
+          thread.resume-later 0
+          resolve #0
+        script
+          thread.yield plain
+          waitable-set.new 13
+          wait 13
+          resolve #0
+        script
+          call 0 async #0 #0 #0 0 2
+        script
+          load 0",
     ),
 ];
 

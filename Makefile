@@ -21,7 +21,7 @@ test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 ope
 	$(CARGO) build --release -p interflow
 	$(CARGO) test --release -p tests -- --ignored
 
-soak: ## Compares N random programs of each kind with the model: make soak N=100000 SEED=7
+soak: ## Compares N random programs of each kind with the model, on engine and host ends: make soak N=100000 SEED=7
 	PROGRAMS=$(or $(N),10000) SEED=$(or $(SEED),1) $(CARGO) test -p tests --test model -- --nocapture
 
 conformance: ## Runs the .wast scripts of a directory: make conformance SUITE=../component-model/test

@@ -4,9 +4,10 @@
 //! same names, by what guests can tell of them: instance, index, how manieth body.
 //! Knows nothing of what objects do. Two worlds that are the same may keep different names: then both are explored.
 
-use crate::elem::InstanceId;
+use crate::elem::{InstanceId, Ty};
 use crate::stream::CopyState;
 use crate::table::{SetId, SharedId, Table, TaskId, ThreadId, WaitableId};
+use crate::task::SubtaskState;
 use crate::thread::{Park, ThreadState, Until};
 use crate::waitable::WaitableKind;
 use crate::world::{Entry, Frame, World};
@@ -78,8 +79,17 @@ impl World {
             names.rename(value);
         }
         names.sort(&mut host.handles);
+        let tasks = &self.tasks;
         for (_, w) in self.waitables.iter_mut().filter(|(_, w)| w.inst == InstanceId::HOST) {
             names.rename(&mut w.index);
+            // What is given to a call that has not started is in the table still.
+            if let WaitableKind::Subtask(subtask) = &mut w.kind
+                && subtask.state == SubtaskState::Starting
+            {
+                let params = tasks[subtask.task].func.params.into_iter().flatten();
+                let given = subtask.args.iter_mut().zip(params).filter(|(_, (ty, _))| *ty != Ty::U32);
+                given.for_each(|(arg, _)| names.rename(arg));
+            }
         }
     }
 }

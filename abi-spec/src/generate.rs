@@ -707,7 +707,7 @@ impl Generator {
         }
         let nowhere = CallSite::NOWHERE;
         let (mode, sub, ret) = match self.rng.below(4) {
-            0 => (Mode::Sync, nowhere, result.and_then(|_| self.fresh_slot(0)).unwrap_or(nowhere)),
+            0 | 1 => (Mode::Sync, nowhere, result.and_then(|_| self.fresh_slot(0)).unwrap_or(nowhere)),
             _ => (Mode::Async, self.fresh_slot(0)?, nowhere),
         };
         Some(Op::Call { func: func as u8, mode, args, sub, ret })

@@ -50,10 +50,14 @@ const NAMES: &[(&str, &[Rule])] = &[
     ("cannot leave component instance", &[Rule::MayLeave]),
     ("backpressure counter overflow", &[Rule::BackpressureMax]),
     ("backpressure counter underflow", &[Rule::BackpressureMin]),
-    ("cannot have concurrent operations", &[Rule::CopyIdle, Rule::JoinSyncWaiter]),
+    ("cannot have concurrent operations", &[Rule::CopyIdle]),
     ("cannot read from ", &[Rule::CopyIdle]),
     ("cannot write to ", &[Rule::CopyIdle]),
-    ("while added to a waitable set", &[Rule::CopySyncInSet, Rule::CancelSyncInSet, Rule::SubtaskCancelSyncInSet]),
+    // Set or synchronous operation, whichever came first.
+    (
+        "while added to a waitable set",
+        &[Rule::CopySyncInSet, Rule::CancelSyncInSet, Rule::SubtaskCancelSyncInSet, Rule::JoinSyncWaiter],
+    ),
     ("no operation is in progress", &[Rule::CancelCopying, Rule::CancelSyncWaiter]),
     ("which is not suspended", &[Rule::ResumeSuspended, Rule::SwitchSuspended]),
 ];

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use abi_spec::accept::Acceptor;
-use abi_spec::op::{Mode, Op};
+use abi_spec::op::{Kind, Mode, Op};
 use abi_spec::profile::{Profile, Rule};
 use abi_spec::program::Program;
-use abi_spec::world::{Code, World};
+use abi_spec::world::{Code, MEMORY, World};
 
 use super::run::Shown;
 
@@ -76,6 +76,8 @@ pub fn agree(program: &Program, shown: &Shown, message: &str, worlds: &[World]) 
     if worlds.iter().filter_map(World::trapped_op).any(|op| is_synchronous(&op)) {
         broken.insert(Rule::CannotBlock);
     }
+    // A buffer can be wrong whatever else is.
+    broken.extend(worlds.iter().filter_map(World::trapped_op).flat_map(|op| wrong_buffer(&op)));
     while let Some(rule) = open.pop() {
         if broken.insert(rule) && broken.len() < FAULTS_MAX && named.is_disjoint(&broken) && rule.flippable() {
             open.extend(faults(program, shown, rule));
@@ -90,6 +92,16 @@ pub fn agree(program: &Program, shown: &Shown, message: &str, worlds: &[World]) 
 /// A part of the message that names the rule.
 pub fn part(rule: Rule) -> &'static str {
     NAMES.iter().find(|(_, rules)| rules.contains(&rule)).map_or("", |(part, _)| *part)
+}
+
+fn wrong_buffer(op: &Op) -> Vec<Rule> {
+    let Op::Copy { t, ptr, n, .. } = *op else { return Vec::new() };
+    let bytes = t.elem.size() * if t.kind == Kind::Future { 1 } else { n };
+    let faults = [
+        (Rule::BufferAligned, !ptr.is_multiple_of(t.elem.alignment())),
+        (Rule::BufferInBounds, ptr as usize + bytes as usize > MEMORY),
+    ];
+    faults.into_iter().filter(|(_, wrong)| *wrong && bytes > 0).map(|(rule, _)| rule).collect()
 }
 
 fn is_synchronous(op: &Op) -> bool {

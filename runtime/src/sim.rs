@@ -174,6 +174,10 @@ struct Inner {
     columns: BTreeMap<Column, u64>,
     /// The hash of all notes in their order.
     whole: u64,
+    /// How often which of the host's futures and sources was polled: they may keep count.
+    polled: u64,
+    /// What was chosen in the middle of a step, of which there is no note yet.
+    step: u64,
     rows: Vec<Row>,
     /// Whether it is known what comes of a state.
     known: Option<Box<dyn FnMut(u64) -> bool>>,
@@ -286,6 +290,10 @@ impl Sim {
         }
         let mut inner = self.inner.borrow_mut();
         let position = inner.options.len();
+        let begins = matches!(choice, Choice::Ready | Choice::Host);
+        if begins {
+            inner.step = 0;
+        }
         let state = self.state(&inner, choice, options, rest);
         inner.options.push(options as u32);
         let behind = position as u32 >= self.schedule.end();
@@ -296,6 +304,9 @@ impl Sim {
             inner.stopped = inner.stopped.or(Some(Stopped::Endless));
         }
         let pick = self.schedule.pick(position).unwrap_or(0) as usize;
+        if !begins {
+            inner.step = of_all([(inner.step, choice, pick)]);
+        }
         if pick >= options {
             inner.stopped = Some(Stopped::NoSuchOption);
             return 0;
@@ -309,7 +320,7 @@ impl Sim {
 
     fn state(&self, inner: &Inner, choice: Choice, options: usize, rest: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (choice, options, rest, self.clock.get()).hash(&mut hasher);
+        (choice, options, rest, self.clock.get(), inner.polled, inner.step).hash(&mut hasher);
         match self.exact.get() {
             true => inner.whole.hash(&mut hasher),
             false => inner.columns.hash(&mut hasher),
@@ -329,6 +340,7 @@ impl Sim {
 
     fn keep(&self, column: Column, facts: impl Hash, detail: bool, text: impl FnOnce() -> String) {
         let inner = &mut *self.inner.borrow_mut();
+        inner.step = 0;
         let mut hasher = DefaultHasher::new();
         let seen = inner.columns.entry(column).or_default();
         (*seen, &facts).hash(&mut hasher);
@@ -339,6 +351,12 @@ impl Sim {
         if self.traced {
             inner.rows.push(Row { column, text: text(), detail });
         }
+    }
+
+    /// The host's future or source `what` is polled.
+    pub fn polls(&self, what: impl Hash) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.polled = inner.polled.wrapping_add(of_all([what]));
     }
 
     /// Lets time pass.

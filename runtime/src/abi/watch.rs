@@ -8,7 +8,7 @@
 
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind};
-use super::task::Task;
+use super::task::{Cancel, Task};
 use super::waitable::Event;
 use crate::component::plan::{Builtin, Pause, Plan, Then};
 use crate::component::shims::record;
@@ -73,7 +73,11 @@ impl State {
             self.budget = 0;
             return None;
         }
-        self.ready.remove(pick)
+        let ready = self.ready.remove(pick);
+        if let Some(Ready::HostCall(_) | Ready::HostEnd(_)) = ready {
+            watch.sim.polls((watch.zone, ready));
+        }
+        ready
     }
 
     /// Does the host answer before the guest goes on? Else `ready` has its turn later. `async_`: the guest does not wait.
@@ -90,11 +94,21 @@ impl State {
 
     /// Does a thread that waits for an event of a set go on at once, if there is one?
     #[inline]
-    pub(super) fn goes_on(&self, instance: u32, set: u32) -> bool {
+    pub(super) fn goes_on(&mut self, instance: u32, set: u32) -> bool {
+        if self.watch.is_none() || self.is_told_next() {
+            return true;
+        }
         let Some(watch) = &self.watch else { return true };
         let slot = self.instances[instance as usize].handles.get(set).ok().filter(|slot| slot.kind == Kind::Set);
         let has_event = slot.is_some_and(|slot| self.sets[slot.object as usize].has_event());
         !(has_event && self.compiled.fibers && watch.choose(Choice::GoOn, 2, sim::of_all(&self.ready)) == 1)
+    }
+
+    /// Is the current task to be told of its cancellation as soon as it may be?
+    fn is_told_next(&mut self) -> bool {
+        let record = self.current_task();
+        let task = self.task_of(record).and_then(|task| self.tasks.get(task as usize));
+        task.is_some_and(|task| task.cancel == Cancel::Pending)
     }
 
     /// A task starts.

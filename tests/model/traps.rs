@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use abi_spec::accept::Acceptor;
+use abi_spec::ext::shipped;
 use abi_spec::op::{Kind, Mode, Op};
 use abi_spec::profile::{Profile, Rule};
 use abi_spec::program::Program;
@@ -24,6 +25,7 @@ const NAMES: &[(&str, &[Rule])] = &[
     ("unknown handle index", &[Rule::Handle]),
     ("unknown thread index", &[Rule::Handle]),
     (", not a ", &[Rule::Handle]),
+    (", not the readable end", &[Rule::Handle]),
     ("of another type", &[Rule::ElemType, Rule::TransferElem, Rule::ResourceType]),
     ("used with the wrong type", &[Rule::ResourceType]),
     ("not a resource of the expected type", &[Rule::ResourceType]),
@@ -59,6 +61,12 @@ const NAMES: &[(&str, &[Rule])] = &[
         &[Rule::CopySyncInSet, Rule::CancelSyncInSet, Rule::SubtaskCancelSyncInSet, Rule::JoinSyncWaiter],
     ),
     ("no operation is in progress", &[Rule::CancelCopying, Rule::CancelSyncWaiter]),
+    ("ends of different types", &[Rule::ElemType]),
+    ("the end is busy or done", &[Rule::ForwardIdle]),
+    ("the end is in a waitable set", &[Rule::ForwardNotInSet]),
+    ("only numbers can be read ahead", &[Rule::ElemType]),
+    ("cannot read ahead", &[Rule::ReadAheadBehind]),
+    ("reads in flight are too large", &[Rule::BufferLength]),
     ("which is not suspended", &[Rule::ResumeSuspended, Rule::SwitchSuspended]),
 ];
 
@@ -115,7 +123,7 @@ fn is_synchronous(op: &Op) -> bool {
 
 /// What the log's trap is about if this rule does not hold.
 fn faults(program: &Program, shown: &Shown, without: Rule) -> Vec<Rule> {
-    let code = Code { program: program.clone(), extensions: Vec::new() };
+    let code = Code { program: program.clone(), extensions: shipped() };
     let world = World::new(Profile::INTERFLOW.without(without), Arc::new(code));
     let mut acceptor = Acceptor::new(world).with_silent_host();
     match shown.log.iter().try_for_each(|record| acceptor.observe(record)) {

@@ -174,7 +174,7 @@ fn compare(name: &str, count: u64, write: impl Fn(u64) -> Program) {
 }
 
 /// Programs that showed faults of the runtime, made small.
-const ONCE: [(&str, &str); 5] = [
+const ONCE: [(&str, &str); 6] = [
     (
         "a cancellation that comes late is not delivered to a task that has returned",
         "instance - -
@@ -272,6 +272,27 @@ const ONCE: [(&str, &str); 5] = [
           call 0 async #0 #0 #0 0 2
         script
           load 0",
+    ),
+    (
+        "who called the holder of an exclusivity does not go on before the call that waits for it enters",
+        "instance - -
+        instance - -
+        instance - -
+        func 1 async sync 0 - - - -
+        func 2 async stackful 1 - - - -
+        func 3 async sync 2 - - - -
+        func 3 async sync 3 stream/u8:10 - - stream/u8
+        host 4
+        script
+          call 1 async #0 #0 #0 0 3
+          call 3 async #0 #1 #2 3 1
+        script
+          call 2 sync #0 #0 #0 4 1
+        script
+          thread.yield cancellable
+        script
+        script
+          call 0 async #0 #0 #0 0 2",
     ),
 ];
 

@@ -411,8 +411,9 @@ pub(super) fn resume_holder(mut store: StoreContextMut<'_, State>, instance: u32
     let state = store.data();
     let holds = |ready: &Ready| match ready {
         Ready::Thread(thread) => state.threads.get(*thread as usize).is_some_and(|thread| {
-            let aside = matches!(thread.run, ThreadRun::Parked(Stack::Aside { .. }, _));
-            aside && thread.instance == instance && state.holds_exclusivity(thread)
+            // Nobody else's code is on its stack, who would go on as well when it returns.
+            let alone = matches!(thread.run, ThreadRun::Parked(Stack::Aside { base, .. }, _) if base == thread.record);
+            alone && thread.instance == instance && state.holds_exclusivity(thread)
         }),
         _ => false,
     };

@@ -174,7 +174,7 @@ fn compare(name: &str, count: u64, write: impl Fn(u64) -> Program) {
 }
 
 /// Programs that showed faults of the runtime, made small.
-const ONCE: [(&str, &str); 6] = [
+const ONCE: [(&str, &str); 7] = [
     (
         "a cancellation that comes late is not delivered to a task that has returned",
         "instance - -
@@ -291,6 +291,29 @@ const ONCE: [(&str, &str); 6] = [
         script
           thread.yield cancellable
         script
+        script
+          call 0 async #0 #0 #0 0 2",
+    ),
+    (
+        "a holder that a call has let go on is told of its cancellation before the call enters",
+        "instance - -
+        instance - -
+        func 1 async stackful 0 - - - -
+        func 2 async callback 1 - - - -
+        func 2 async callback 2 - - - -
+        host 3
+        script
+          call 1 async #0 #0 #0 8 9
+          subtask.cancel async 8
+          call 2 async #0 #0 #0 10 11
+          resolve #0
+        script
+          thread.yield plain
+          waitable-set.new 13
+          wait 13
+          resolve #0
+        script
+          resolve #0
         script
           call 0 async #0 #0 #0 0 2",
     ),

@@ -180,8 +180,11 @@ pub(crate) fn bind(
                 Ok(())
             })?,
             HostImport::Finished => binder.bind(&name, &signature, |mut store, values| {
-                store.data_mut().finish(Record(values.u32(0)), values.u32(1))?;
-                store.data_mut().worker_rests();
+                let state = store.data_mut();
+                state.finish(Record(values.u32(0)), values.u32(1))?;
+                if !state.tell_of_cancellation() {
+                    state.worker_rests();
+                }
                 Ok(())
             })?,
             HostImport::NewFiber => binder.bind(&name, &signature, |mut store, values| {

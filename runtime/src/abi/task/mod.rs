@@ -473,6 +473,20 @@ impl State {
         (self.tasks[task as usize].record, [code as u32, p1, p2, slot])
     }
 
+    /// Whoever waits with a cancellation pending is told of it before those go on who have driven the worker that asks: gives it
+    /// that as its next job.
+    pub(crate) fn tell_of_cancellation(&mut self) -> bool {
+        let Some(&Ready::Task(task)) = self.ready.front() else { return false };
+        if self.tasks.get(task as usize).is_none_or(|entry| entry.cancel != Cancel::Pending) {
+            return false;
+        }
+        self.ready.pop_front();
+        let Some(event) = self.wake_event(task) else { return false };
+        let (record, job) = self.resume(task, event);
+        self.set_job(record, job);
+        true
+    }
+
     /// A stack that gives a waiting task its event when it is driven.
     pub(super) fn hand_over_callback(&mut self, task: u32, event: Event) -> Result<u32> {
         let (record, job) = self.resume(task, event);

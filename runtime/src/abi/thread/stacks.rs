@@ -51,15 +51,20 @@ impl Drop for Stacks {
 
 impl State {
     /// An idle stack that will run `job` when it is driven.
-    pub(crate) fn hand_over(&mut self, record: Record, [a, b, c, job]: Job) -> Result<u32> {
+    pub(crate) fn hand_over(&mut self, record: Record, job: Job) -> Result<u32> {
         let fiber = self.idle_stack()?;
+        self.set_job(record, job);
+        Ok(fiber)
+    }
+
+    /// What the next worker that looks runs, before anything that is ready.
+    pub(crate) fn set_job(&mut self, record: Record, [a, b, c, job]: Job) {
         let records = self.records();
         records.set(record::JOB, job + 1);
         records.set(record::JOB_RECORD, record.0);
         for (n, argument) in [a, b, c].into_iter().enumerate() {
             records.set(record::JOB_ARGUMENTS + 4 * n as u32, argument);
         }
-        Ok(fiber)
     }
 
     pub(crate) fn idle_stack(&mut self) -> Result<u32> {

@@ -95,11 +95,12 @@ impl ShimModule<'_> {
         asm.store_at(record::DONE, 1);
         asm.const_(0).get(job.code).store(record::CODE);
         rest(&mut asm, 1);
-        // Somebody waits for this stack to be put aside, and nothing else may run before he goes on.
+        // Somebody waits for this stack to be put aside, and nothing may run before he goes on but what the host hands over.
         asm.load_at(record::NESTED).const_(1).op(Instruction::I32GtU).if_();
         asm.get(job.record).get(job.code).call(self.host(HostImport::Finished));
-        rest(&mut asm, 1);
-        asm.op(Instruction::Br(0)).end();
+        asm.load_at(record::JOB).op(Instruction::I32Eqz).if_();
+        rest(&mut asm, 2);
+        asm.end().op(Instruction::Br(0)).end();
         self.define(&Signature::default(), asm)
     }
 

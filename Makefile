@@ -57,11 +57,11 @@ SECONDS ?= 3600
 FUZZ_FLAGS_builtins = -max_len=481
 FUZZ_FLAGS_components = -max_len=16384
 
-fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SECONDS=3600; needs nightly and cargo-fuzz
+fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SECONDS=3600 [FILE=one input]; needs nightly and cargo-fuzz
 	@$(NIGHTLY) fuzz --version >/dev/null || { echo "needs: rustup toolchain install nightly; cargo install cargo-fuzz"; exit 2; }
 	RUSTFLAGS="$(NO_STACKS)" $(NIGHTLY) fuzz build
 	fuzz/target/$(HOST_TARGET)/release/seeds fuzz/corpus $(or $(SUITE),tests/conformance)
-	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="$(NO_STACKS)" $(NIGHTLY) fuzz run $(TARGET) -- \
+	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="$(NO_STACKS)" $(NIGHTLY) fuzz run $(TARGET) $(FILE) -- \
 	    -max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 $(FUZZ_FLAGS_$(TARGET))
 
 # One after the other: what they count is the process's.

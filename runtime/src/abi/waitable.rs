@@ -9,6 +9,7 @@ use super::lab;
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot, Table};
 use super::thread::Wait;
+use super::watch::Watch;
 use super::{BLOCKED, Result};
 use crate::sim::{self, Choice};
 use std::collections::VecDeque;
@@ -184,7 +185,9 @@ impl State {
             None => set.waiters.pop_front(),
             Some(watch) => set.waiters.remove(watch.choose(Choice::Waiter, set.waiters.len(), 0)),
         };
-        self.ready.extend(waiter);
+        if let Some(waiter) = waiter {
+            self.ready.push_back(waiter);
+        }
     }
 
     /// The waitable whose event a set gives next, and its instance: the one that came first.
@@ -192,11 +195,18 @@ impl State {
     pub(crate) fn first_event(&self, set: u32) -> Option<(u32, u32)> {
         let entry = &self.sets[set as usize];
         let (instance, first) = entry.first()?;
-        let Some(watch) = &self.watch else { return Some((instance, first)) };
+        match &self.watch {
+            None => Some((instance, first)),
+            Some(watch) => Some((instance, self.choose_event(watch, instance, first))),
+        }
+    }
+
+    #[cold]
+    fn choose_event(&self, watch: &Watch, instance: u32, first: u32) -> u32 {
         let handles = &self.instances[instance as usize].handles;
         let next = |waitable: &u32| handles.get(*waitable).ok().map(|slot| slot.next).filter(|next| *next != NONE);
         let events: Vec<u32> = std::iter::successors(Some(first), next).collect();
-        Some((instance, events[watch.choose(Choice::Event, events.len(), sim::of_all(&events))]))
+        events[watch.choose(Choice::Event, events.len(), sim::of_all(&events))]
     }
 
     /// `get_pending_event`: makes the payload, with all that delivery changes.

@@ -475,6 +475,7 @@ impl State {
 
     /// Whoever waits with a cancellation pending is told of it before those go on who have driven the worker that asks: gives it
     /// that as its next job.
+    #[cold]
     pub(crate) fn tell_of_cancellation(&mut self) -> bool {
         let Some(&Ready::Task(task)) = self.ready.front() else { return false };
         if self.tasks.get(task as usize).is_none_or(|entry| entry.cancel != Cancel::Pending) {

@@ -5,7 +5,7 @@ NIGHTLY ?= cargo +nightly
 GUESTS = tests/guests/target/wasm32-wasip2/release
 TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
 
-.PHONY: help demo test test-heavy soak conformance differential guests build bench bench-http fuzz sanitize lint format docs ci
+.PHONY: help demo test test-heavy soak soak-theirs conformance differential guests build bench bench-http fuzz sanitize lint format docs ci
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,14 +24,18 @@ test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 ope
 soak: ## Compares N random programs of each kind with the model, on engine and host ends: make soak N=100000 SEED=7
 	PROGRAMS=$(or $(N),10000) SEED=$(or $(SEED),1) $(CARGO) test -p tests --test model -- --nocapture
 
+soak-theirs: ## The same on wasmtime's component runtime, which has known divergences: make soak-theirs N=10000 SEED=7
+	PROGRAMS=$(or $(N),3000) SEED=$(or $(SEED),1) $(CARGO) test -p tests --features differential --test theirs -- --nocapture
+
 conformance: ## Runs the .wast scripts of a directory: make conformance SUITE=../component-model/test
 	@test -n "$(SUITE)" || { echo "say which: make conformance SUITE=dir, a checkout of a suite or tests/conformance"; exit 2; }
 	$(CARGO) build -p interflow
 	target/debug/interflow wast --log error $(SUITE)
 
-differential: ## Compares with wasmtime's component runtime on the scripts of tests/conformance; its build takes minutes
+differential: ## Compares with wasmtime's component runtime: scripts of tests/conformance, random programs; its build takes minutes
 	$(CARGO) build -p interflow
 	$(CARGO) test -p tests --features differential --test differential
+	$(CARGO) test -p tests --features differential --test theirs -- --nocapture
 
 guests: ## Builds the guest components
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2

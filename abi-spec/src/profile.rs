@@ -83,6 +83,11 @@ impl Quirks {
         Quirks(self.0 | quirk as u32)
     }
 
+    /// With one less.
+    pub const fn without(self, quirk: Quirk) -> Quirks {
+        Quirks(self.0 & !(quirk as u32))
+    }
+
     /// Whether it is in the set.
     pub fn has(self, quirk: Quirk) -> bool {
         self.0 & quirk as u32 != 0

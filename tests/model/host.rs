@@ -24,7 +24,7 @@ use interflow::host::linker::Linker;
 use interflow::host::stream::{FutureReader, StreamReader};
 use interflow::host::value::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker};
 
-use super::run::Line;
+use super::puppet::Line;
 
 /// A value of a parameter or result of any type that host functions and exports have here: all are one word.
 pub enum Word {

@@ -1,10 +1,8 @@
-//! Programs that use the extensions which both sides have: what puppets import for them, and their comparison.
+//! Programs that use the extensions which both sides have, and their comparison.
 
 use abi_spec::ext::shipped;
 use abi_spec::generate::{Shape, program, scrambled};
-use abi_spec::op::Op;
 use abi_spec::profile::{Profile, Rule};
-use abi_spec::program::Program;
 use abi_spec::sched::{Fifo, run};
 use abi_spec::world::{Code, World};
 
@@ -12,45 +10,6 @@ use super::compare;
 
 /// Programs of each kind, if nobody asks for more.
 const COUNT: u64 = 250;
-
-fn is_used(program: &Program) -> bool {
-    program.scripts.iter().flatten().any(|op| matches!(op, Op::Ext { .. }))
-}
-
-/// What the component of all guests imports.
-pub fn imports(program: &Program) -> String {
-    if !is_used(program) {
-        return String::new();
-    }
-    let import = |name: &str, ty: &str| {
-        format!(
-            "  (import \"lab:streams/{name}@0.1.0\" (instance $lab-{name} (export \"{name}\" (func {ty}))))\n\
-             \x20 (alias export $lab-{name} \"{name}\" (func ${name}))\n"
-        )
-    };
-    import("forward", FORWARD) + &import("read-ahead", READ_AHEAD)
-}
-
-/// What each guest's component is given.
-pub fn arguments(program: &Program) -> &'static str {
-    match is_used(program) {
-        true => " (with \"forward\" (func $forward)) (with \"read-ahead\" (func $read-ahead))",
-        false => "",
-    }
-}
-
-/// What each guest's component imports.
-pub fn inner_imports(program: &Program) -> String {
-    match is_used(program) {
-        true => format!(
-            "    (import \"forward\" (func $forward {FORWARD}))\n    (import \"read-ahead\" (func $read-ahead {READ_AHEAD}))\n"
-        ),
-        false => String::new(),
-    }
-}
-
-const FORWARD: &str = r#"(param "readable" u32) (param "writable" u32)"#;
-const READ_AHEAD: &str = r#"(param "readable" u32) (param "pointer" u32) (param "length" u32) (result bool)"#;
 
 #[test]
 fn bodies_that_forward_and_read_ahead_see_what_the_model_allows() {

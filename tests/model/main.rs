@@ -27,9 +27,9 @@ use std::time::Instant;
 
 use abi_spec::accept::{Acceptor, Refusal};
 use abi_spec::generate::{Shape, program, scrambled};
-use abi_spec::op::{Op, Outcome, Record};
+use abi_spec::op::{Outcome, Record};
 use abi_spec::profile::Profile;
-use abi_spec::program::{Lift, Program};
+use abi_spec::program::Program;
 use abi_spec::sched::Rng;
 use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
@@ -66,19 +66,6 @@ struct Difference {
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-/// Without what puppets cannot do: log in a `post-return`.
-fn prepared(mut program: Program) -> Program {
-    for func in program.funcs.clone() {
-        if let (Lift::Sync, Some(script)) = (func.lift, func.body) {
-            let script = &mut program.scripts[usize::from(script)];
-            if let Some(at) = script.iter().position(|op| matches!(op, Op::Return { .. })) {
-                script.truncate(at + 1);
-            }
-        }
-    }
-    program
 }
 
 fn check(drivers: &Drivers, program: &Program, way: Way) -> Verdict {
@@ -143,7 +130,7 @@ fn compare(name: &str, count: u64, write: impl Fn(u64) -> Program) {
     let (drivers, begun) = (Drivers::new(), Instant::now());
     let (mut operations, mut unclear, mut others, mut divergences) = (0, 0, 0, 0);
     for seed in first..first + count {
-        let program = prepared(write(seed));
+        let program = puppet::prepared(write(seed));
         let way = way(&drivers, &program, seed);
         match check(&drivers, &program, way) {
             Verdict::Allowed(records) => operations += records,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use abi_spec::elem::{Elem, InstanceId, Ty};
-use abi_spec::op::{Arg, CopyType, Kind, Leave, Mode, Op, SLOTS, Side, Slot, Target};
+use abi_spec::op::{Arg, CopyType, Kind, Leave, Mode, Op, Outcome, Record, SLOTS, Side, Slot, Target};
 use abi_spec::program::{Func, Lift, Program};
 use abi_spec::world::MEMORY;
 
@@ -27,10 +27,23 @@ pub const ENDS: u32 = 2;
 pub const EVENT: u32 = 3;
 pub const DUMP: u32 = 4;
 
+/// Without what puppets cannot do: log in a `post-return`.
+pub fn prepared(mut program: Program) -> Program {
+    for func in program.funcs.clone() {
+        if let (Lift::Sync, Some(script)) = (func.lift, func.body) {
+            let script = &mut program.scripts[usize::from(script)];
+            if let Some(at) = script.iter().position(|op| matches!(op, Op::Return { .. })) {
+                script.truncate(at + 1);
+            }
+        }
+    }
+    program
+}
+
 /// Everything as one component. `Err` says what a component cannot have.
 pub fn component(program: &Program) -> Result<String, &'static str> {
     let mut text = format!("(component\n  (import \"log\" (func $log {LOG}))\n{BASE_MODULE}");
-    text += &super::lab::imports(program);
+    text += &lab_imports(program);
     let live = live(program);
     for (j, func) in program.funcs.iter().enumerate().filter(|(j, func)| func.inst == InstanceId::HOST && live[*j]) {
         let _ = writeln!(text, "  (import \"f{j}\" (func $h{j} {}))", func_type(func));
@@ -39,7 +52,7 @@ pub fn component(program: &Program) -> Result<String, &'static str> {
     for &inst in guests.iter().rev() {
         text += &Instance::new(program, inst).component()?;
         let _ = write!(text, "  (instance $i{0} (instantiate $c{0} (with \"log\" (func $log))", inst.0);
-        text += super::lab::arguments(program);
+        text += lab_arguments(program);
         for later in guests.iter().filter(|later| later.0 > inst.0) {
             let _ = write!(text, " (with \"r{0}\" (type $i{0} \"r{0}\"))", later.0);
         }
@@ -82,8 +95,50 @@ const BASE_MODULE: &str = r#"  (core module $base
     (func (export "dtor") (param i32) (call_indirect (type $dtor) (local.get 0) (i32.const 0))))
 "#;
 
+/// What `log` is called with.
+pub type Line = (u32, u32, u32, u32, u32, u32, u32);
+
 /// The parameters of `log`.
 pub const LOG: &str = r#"(param "inst" u32) (param "run" u32) (param "at" u32) (param "kind" u32) (param "a" u32) (param "b" u32) (param "c" u32)"#;
+
+fn has_extensions(program: &Program) -> bool {
+    program.scripts.iter().flatten().any(|op| matches!(op, Op::Ext { .. }))
+}
+
+/// What the component of all guests imports for the extensions that both sides have.
+fn lab_imports(program: &Program) -> String {
+    if !has_extensions(program) {
+        return String::new();
+    }
+    let import = |name: &str, ty: &str| {
+        format!(
+            "  (import \"lab:streams/{name}@0.1.0\" (instance $lab-{name} (export \"{name}\" (func {ty}))))\n\
+             \x20 (alias export $lab-{name} \"{name}\" (func ${name}))\n"
+        )
+    };
+    import("forward", FORWARD) + &import("read-ahead", READ_AHEAD)
+}
+
+/// What each guest's component is given for them.
+fn lab_arguments(program: &Program) -> &'static str {
+    match has_extensions(program) {
+        true => " (with \"forward\" (func $forward)) (with \"read-ahead\" (func $read-ahead))",
+        false => "",
+    }
+}
+
+/// What each guest's component imports for them.
+fn lab_inner_imports(program: &Program) -> String {
+    match has_extensions(program) {
+        true => format!(
+            "    (import \"forward\" (func $forward {FORWARD}))\n    (import \"read-ahead\" (func $read-ahead {READ_AHEAD}))\n"
+        ),
+        false => String::new(),
+    }
+}
+
+const FORWARD: &str = r#"(param "readable" u32) (param "writable" u32)"#;
+const READ_AHEAD: &str = r#"(param "readable" u32) (param "pointer" u32) (param "length" u32) (result bool)"#;
 
 fn live(program: &Program) -> Vec<bool> {
     let mut live = vec![false; program.funcs.len()];
@@ -206,7 +261,7 @@ impl<'a> Instance<'a> {
     fn text(&self, exports: &str, elements: &str) -> String {
         let (program, me) = (self.program, self.inst.0);
         let mut text = format!("  (component $c{me}\n    (import \"log\" (func $log {LOG}))\n");
-        text += &super::lab::inner_imports(program);
+        text += &lab_inner_imports(program);
         for rt in usize::from(me) + 1..program.parents.len() {
             let _ = writeln!(text, "    (import \"r{rt}\" (type $r{rt} (sub resource)))");
         }
@@ -737,4 +792,21 @@ pub fn func_type(func: &Func) -> String {
         let _ = write!(text, " (result {})", value_type(ty));
     }
     text
+}
+
+/// With the syntax of the release that the engine reads: later ones have no `cancellable`.
+pub fn encode(text: &str) -> Result<Vec<u8>, wast::Error> {
+    let buffer = wast::parser::ParseBuffer::new(text)?;
+    wast::parser::parse::<wast::Wat<'_>>(&buffer)?.encode()
+}
+
+/// What a line of the log says.
+pub fn record((inst, run, at, kind, a, b, c): Line) -> Record {
+    let outcome = match kind {
+        RET => Outcome::Ret(a),
+        ENDS => Outcome::Ends(a, b),
+        EVENT => Outcome::Event(a, b, c),
+        start => Outcome::Start([a, b, c][..(start - START) as usize].to_vec()),
+    };
+    Record { inst: InstanceId(inst as u8), run, at, outcome }
 }

@@ -42,8 +42,6 @@ pub struct Way {
     pub cut: Option<u32>,
 }
 
-pub type Line = (u32, u32, u32, u32, u32, u32, u32);
-
 /// Turns without an operation after which nobody is taken to go on. A wake-up needs one to reach its task.
 const QUIET_TURNS: u32 = 12;
 
@@ -73,10 +71,10 @@ pub struct Prepared(Component);
 pub fn prepare(program: &Program) -> Result<Prepared, &'static str> {
     host::can_be(program)?;
     let text = puppet::component(program)?;
-    let bytes = encode(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    let bytes = puppet::encode(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let compiled = component::compile(engine(), &bytes).unwrap_or_else(|error| panic!("{text}\n{error:#}"));
     let mut linker = Linker::new();
-    linker.func("", "log", |cx: &mut HostCx<'_>, line: Line| {
+    linker.func("", "log", |cx: &mut HostCx<'_>, line: puppet::Line| {
         cx.data::<Host>().expect("the zone has a host").log(line);
         Ok(())
     });
@@ -95,8 +93,12 @@ pub fn run(drivers: &Drivers, program: &Program, Prepared(component): &Prepared,
             (1..).zip(&program.host).map(|(run, script)| executor::spawn(host.clone().script(run, *script))).collect();
         let drive = executor::spawn(zone.drive());
         let cut = quiet(&host, way.cut).await;
-        let mut shown =
-            Shown { log: host.take_log().map(record).collect(), trap: zone.poison(), memories: Vec::new(), cut };
+        let mut shown = Shown {
+            log: host.take_log().map(puppet::record).collect(),
+            trap: zone.poison(),
+            memories: Vec::new(),
+            cut,
+        };
         if shown.trap.is_some() {
             shown.log.push(Record { inst: InstanceId::HOST, run: 0, at: 0, outcome: Outcome::SomeTrap });
         } else if !cut {
@@ -141,20 +143,4 @@ async fn quiet(host: &Host, cut: Option<u32>) -> bool {
         }
     }
     false
-}
-
-/// With the syntax of the release that the engine reads: later ones have no `cancellable`.
-fn encode(text: &str) -> Result<Vec<u8>, wast::Error> {
-    let buffer = wast::parser::ParseBuffer::new(text)?;
-    wast::parser::parse::<wast::Wat<'_>>(&buffer)?.encode()
-}
-
-fn record((inst, run, at, kind, a, b, c): Line) -> Record {
-    let outcome = match kind {
-        puppet::RET => Outcome::Ret(a),
-        puppet::ENDS => Outcome::Ends(a, b),
-        puppet::EVENT => Outcome::Event(a, b, c),
-        start => Outcome::Start([a, b, c][..(start - puppet::START) as usize].to_vec()),
-    };
-    Record { inst: InstanceId(inst as u8), run, at, outcome }
 }

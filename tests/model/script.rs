@@ -10,7 +10,7 @@ use abi_spec::elem::InstanceId;
 use abi_spec::op::{Op, Outcome, Record};
 use abi_spec::program::Program;
 
-use super::run::Line;
+use super::puppet::Line;
 use super::{Difference, puppet};
 
 /// How often the driver gives way after a call.

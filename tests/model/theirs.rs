@@ -31,7 +31,7 @@ use wasmtime::component::{Accessor, Component, Instance, Linker, TypedFunc};
 use wasmtime::{Config, Engine, OptLevel, Store, StoreContextMut};
 
 /// Programs of each kind, if nobody asks for more.
-const PROGRAMS: u64 = 300;
+const PROGRAMS: u64 = 340;
 
 /// Turns without a record after which nobody is taken to go on.
 const QUIET_TURNS: u32 = 200;

@@ -8,12 +8,13 @@
 
 use super::state::{Ready, State};
 use super::table::{EventCode, Kind};
-use super::task::{Cancel, Task};
+use super::task::Cancel;
 use super::waitable::Event;
 use crate::component::plan::{Builtin, Pause, Plan, Then};
 use crate::component::shims::record;
 use crate::executor;
 use crate::sim::{self, Choice, Column, Sim};
+use std::hash::Hash;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,9 +60,7 @@ impl State {
     #[cold]
     pub(super) fn choose_ready(&mut self) -> Option<Ready> {
         let watch = self.watch.as_ref()?;
-        if let Some(Ready::Task(task)) = self.ready.front()
-            && self.tasks.get(*task as usize).is_some_and(Task::is_told_next)
-        {
+        if self.told_next().is_some() {
             return self.ready.pop_front();
         }
         let (others, who) = executor::others(&watch.sim);
@@ -111,12 +110,18 @@ impl State {
         task.is_some_and(|task| task.cancel == Cancel::Pending)
     }
 
+    /// What comes to a task.
+    #[inline]
+    fn note_of(&self, task: u32, facts: impl Hash, line: impl FnOnce() -> String) {
+        let Some(watch) = &self.watch else { return };
+        let instance = self.tasks[task as usize].instance;
+        watch.sim.note(watch.column(instance), facts, line);
+    }
+
     /// A task starts.
     #[inline]
     pub(super) fn note_start(&self, task: u32) {
-        let Some(watch) = &self.watch else { return };
-        let instance = self.tasks[task as usize].instance;
-        watch.sim.note(watch.column(instance), ("start", task), || format!("task {task} starts"));
+        self.note_of(task, ("start", task), || format!("task {task} starts"));
     }
 
     /// A thread goes on, or starts.
@@ -130,9 +135,7 @@ impl State {
     /// A task returns to a guest.
     #[inline]
     pub(super) fn note_return(&self, task: u32) {
-        let Some(watch) = &self.watch else { return };
-        let instance = self.tasks[task as usize].instance;
-        watch.sim.note(watch.column(instance), ("returns", task), || format!("task {task} returns"));
+        self.note_of(task, ("returns", task), || format!("task {task} returns"));
     }
 
     /// The host takes what a guest has written.
@@ -145,10 +148,8 @@ impl State {
     /// A callback gets an event.
     #[inline]
     pub(super) fn note_event(&self, task: u32, event: Event) {
-        let Some(watch) = &self.watch else { return };
-        let instance = self.tasks[task as usize].instance;
         let facts = ("event", task, event.0 as u32, event.1, event.2);
-        watch.sim.note(watch.column(instance), facts, || format!("task {task}: {}", event_text(event)));
+        self.note_of(task, facts, || format!("task {task}: {}", event_text(event)));
     }
 
     /// A guest calls through adapter `n`.

@@ -163,7 +163,7 @@ impl Task {
 
 impl Task {
     /// It waits in its callback, and is to be told of its cancellation.
-    pub(crate) fn is_told_next(&self) -> bool {
+    fn is_told_next(&self) -> bool {
         self.cancel == Cancel::Pending && matches!(self.run, Run::Yielding | Run::Waiting { .. })
     }
 }
@@ -267,6 +267,12 @@ impl State {
     #[cold]
     fn make_next(&mut self, task: u32) {
         self.ready.push_front(Ready::Task(task));
+    }
+
+    /// Who is put there, if anybody is: see `make_next`.
+    pub(crate) fn told_next(&self) -> Option<u32> {
+        let Some(&Ready::Task(task)) = self.ready.front() else { return None };
+        self.tasks.get(task as usize).is_some_and(Task::is_told_next).then_some(task)
     }
 
     /// What follows from a callback's code, or from the end of a function without one.
@@ -477,10 +483,7 @@ impl State {
     /// that as its next job.
     #[cold]
     pub(crate) fn tell_of_cancellation(&mut self) -> bool {
-        let Some(&Ready::Task(task)) = self.ready.front() else { return false };
-        if self.tasks.get(task as usize).is_none_or(|entry| entry.cancel != Cancel::Pending) {
-            return false;
-        }
+        let Some(task) = self.told_next() else { return false };
         self.ready.pop_front();
         let Some(event) = self.wake_event(task) else { return false };
         let (record, job) = self.resume(task, event);

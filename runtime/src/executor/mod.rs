@@ -223,24 +223,17 @@ impl Executor {
     ///
     /// `future` panics; the thread already runs an executor; or the kernel refuses to wait for I/O.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        let nested = with_current(|_| ()).is_some();
-        assert!(!nested, "an executor cannot run inside another's task");
-        let _entered = Entered::new(&self.core);
         let core = &*self.core;
-        let root = Arc::new(Header::root(core.remote.clone()));
-        let waker = Waker::from(root.clone());
-        let mut cx = Context::from_waker(&waker);
-        let mut future = pin!(future);
-        waker.wake_by_ref();
+        let _entered = self.enter();
+        let future = pin!(future);
+        let mut root = Root::new(core, future);
         loop {
             for _ in 0..POLLS_PER_TURN {
                 let next = core.queue.borrow_mut().pop_front();
                 match next {
                     None => break,
-                    Some(header) if Arc::ptr_eq(&header, &root) => {
-                        header.begin_poll();
-                        core.count_poll();
-                        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                    Some(header) if root.is(&header) => {
+                        if let Poll::Ready(output) = root.poll(core) {
                             return output;
                         }
                     }
@@ -254,9 +247,42 @@ impl Executor {
         }
     }
 
+    /// Makes this the thread's executor.
+    fn enter(&self) -> Entered {
+        assert!(with_current(|_| ()).is_none(), "an executor cannot run inside another's task");
+        Entered::new(&self.core)
+    }
+
     /// [`stats`] of this executor.
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+}
+
+/// The future that an executor is run for: a task among its tasks.
+struct Root<'a, F> {
+    header: Arc<Header>,
+    waker: Waker,
+    future: Pin<&'a mut F>,
+}
+
+impl<'a, F: Future> Root<'a, F> {
+    /// It is woken, so that it has its first turn.
+    fn new(core: &Core, future: Pin<&'a mut F>) -> Self {
+        let header = Arc::new(Header::root(core.remote.clone()));
+        let waker = Waker::from(header.clone());
+        waker.wake_by_ref();
+        Root { header, waker, future }
+    }
+
+    fn is(&self, header: &Arc<Header>) -> bool {
+        Arc::ptr_eq(header, &self.header)
+    }
+
+    fn poll(&mut self, core: &Core) -> Poll<F::Output> {
+        self.header.begin_poll();
+        core.count_poll();
+        self.future.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 }
 

@@ -2,31 +2,25 @@
 //! The ring is never entered, so what waits for it waits for ever.
 
 use super::task::Header;
-use super::{Core, Entered, Executor, Turn, with_current};
+use super::{Core, Executor, Root, Turn, with_current};
 use crate::sim::{self, Choice, Sim};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 impl Executor {
     /// Runs `future`, and the tasks it spawns, as the schedule of `sim`, the thread's run, says. `None` if `future` is not ready
     /// and nobody can go on, or if the run was stopped.
     pub(crate) fn simulate<F: Future>(&self, sim: &Sim, future: F) -> Option<F::Output> {
-        assert!(with_current(|_| ()).is_none(), "an executor cannot run inside another's task");
-        let _entered = Entered::new(&self.core);
         let core = &*self.core;
-        let root = Arc::new(Header::root(core.remote.clone()));
-        let waker = Waker::from(root.clone());
-        let mut cx = Context::from_waker(&waker);
-        let mut future = pin!(future);
-        waker.wake_by_ref();
+        let _entered = self.enter();
+        let future = pin!(future);
+        let mut root = Root::new(core, future);
         while !sim.is_stopped() {
             match core.choose(sim)? {
-                header if Arc::ptr_eq(&header, &root) => {
-                    header.begin_poll();
-                    core.count_poll();
-                    if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                header if root.is(&header) => {
+                    if let Poll::Ready(output) = root.poll(core) {
                         return Some(output);
                     }
                 }

@@ -5,15 +5,16 @@
 
 use crate::random::Random;
 use crate::{engine, text};
-use interflow::abi::{Call, Component, HostCx, Limits, Zone};
+use interflow::abi::{Call, Component, Limits, Zone};
 use interflow::component::{self, Compiled};
 use interflow::executor::{self, Executor};
 use interflow::host::linker::Linker;
+use interflow::host::value::InterfaceType;
 use interflow::host::value::dynamic::{Handle, Value};
-use interflow::host::value::{Borrow, InterfaceType, Own};
 use interflow::ring::{self, IoMode};
+use interflow::wast;
 use std::cell::OnceCell;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -66,7 +67,7 @@ fn on_executor(use_it: impl FnOnce(&Executor)) {
 }
 
 async fn run_zone(component: Component, compiled: &Compiled, mut random: Random) {
-    let Ok(zone) = Zone::new(&component, LIMITS, Rc::new(())) else { return };
+    let Ok(zone) = Zone::new(&component, LIMITS, wast::host_data()) else { return };
     let driver = executor::spawn(zone.drive());
     let mut handles = Vec::new();
     let mut calls = Vec::new();
@@ -209,45 +210,8 @@ fn number(random: &mut Random) -> u64 {
     }
 }
 
-struct Thing;
-
-/// What scripts import (the runtime's own host for scripts has more).
+/// What scripts import, which the seeds are taken from.
 fn linker() -> &'static Linker {
     static LINKER: OnceLock<Linker> = OnceLock::new();
-    LINKER.get_or_init(|| {
-        let mut linker = Linker::new();
-        interflow::host::lab::link(&mut linker);
-        linker.async_func("", "host-echo-u32", |_, (v,): (u32,)| Box::pin(async move { Ok(v) }));
-        linker.func("", "host-return-two", |_, ()| Ok(2u32));
-        linker.func("host", "return-three", |_, ()| Ok(3u32));
-        linker.func("", "host#nested#return-four", |_, ()| Ok(4u32));
-        linker.func("host", "return-hi", |_, ()| Ok("hi".to_string()));
-        linker.async_func("host", "never-return", |_, ()| Box::pin(pending::<wasmtime::Result<()>>()));
-        linker.async_func("host", "return-two-slowly", |_, ()| {
-            Box::pin(async {
-                executor::yield_now().await;
-                Ok(2i32)
-            })
-        });
-        linker.async_func("host", "echo-slowly", |_, (v,): (u32,)| {
-            Box::pin(async move {
-                executor::yield_now().await;
-                Ok(v)
-            })
-        });
-        linker.resource::<Thing>("host", "resource1");
-        linker.resource::<Thing>("host", "resource1-again");
-        linker.resource::<Thing>("host", "resource2");
-        linker.func("host", "[constructor]resource1", |_: &mut HostCx<'_>, (_,): (u32,)| Ok(Own::new(Thing)));
-        linker.func("host", "[static]resource1.assert", |_, (_, _): (Own<Thing>, u32)| Ok(()));
-        linker.func("host", "[static]resource1.last-drop", |_, ()| Ok(0u32));
-        linker.func("host", "[static]resource1.drops", |_, ()| Ok(0u32));
-        linker.func("host", "[method]resource1.simple", |_, (_, _): (Borrow<Thing>, u32)| Ok(()));
-        linker.func("host", "[method]resource1.take-borrow", |_, (_, _): (Borrow<Thing>, Borrow<Thing>)| Ok(()));
-        linker.func("host", "[method]resource1.take-own", |_, (_, _): (Borrow<Thing>, Own<Thing>)| Ok(()));
-        linker.async_func("host", "[method]resource1.never-return", |_, (_,): (Borrow<Thing>,)| {
-            Box::pin(pending::<wasmtime::Result<()>>())
-        });
-        linker
-    })
+    LINKER.get_or_init(wast::host_linker)
 }

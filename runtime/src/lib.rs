@@ -15,6 +15,6 @@ pub mod host;
 pub mod http;
 pub mod ring;
 mod sim;
-mod wast;
+pub mod wast;
 
 pub use wasmtime::Engine;

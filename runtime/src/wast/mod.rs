@@ -14,15 +14,27 @@ mod messages;
 mod script;
 mod value;
 
+use crate::host::linker::Linker;
 use header::Header;
 pub(crate) use script::CompiledComponents;
 use script::Script;
+use std::any::Any;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use wasmtime::Engine;
 use wast::lexer::Lexer;
 use wast::parser::{self, ParseBuffer};
 use wast::token::Span;
+
+/// What scripts may import, for others who run their components; their zones keep `host_data`.
+pub fn host_linker() -> Linker {
+    host::linker()
+}
+
+/// What the host keeps for a zone that imports of `host_linker`.
+pub fn host_data() -> Rc<dyn Any> {
+    Rc::new(host::Host::default())
+}
 
 /// What became of one script.
 pub(crate) struct Report {

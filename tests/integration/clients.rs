@@ -144,6 +144,25 @@ fn a_guest_whose_client_hangs_up_is_cancelled() {
     });
 }
 
+/// Being cancelled, this guest traps: that must not come over a request that has just come into its zone.
+#[test]
+fn who_comes_when_another_client_hangs_up_gets_an_answer() {
+    on_both(|io| {
+        let server = serve(io, &["echo"]).start();
+        let mut connection = server.connect();
+        for round in 0..100 {
+            let mut other = server.connect();
+            other.send(get("/slow/60000"));
+            // Sometimes it has begun, sometimes not.
+            thread::sleep(Duration::from_micros(300 * (round % 10)));
+            drop(other);
+            for _ in 0..5 {
+                assert_eq!(connection.get("/status/200").status(), 200, "round {round}");
+            }
+        }
+    });
+}
+
 #[test]
 fn places_of_clients_that_have_gone_are_free_again() {
     on_both(|io| {

@@ -41,6 +41,8 @@ struct Member {
     zone: Zone,
     /// Requests that have a place now.
     requests: RefCell<Slab<Active>>,
+    /// How many of them are `Phase::Cancelled`.
+    cancelled: Cell<usize>,
     /// Requests so far.
     taken: Cell<usize>,
     retired: Cell<bool>,
@@ -78,6 +80,8 @@ enum Phase {
     Streaming,
     /// Everything is sent, or nobody wants it; the guest may finish.
     Finishing { since: Instant },
+    /// The client has gone, and the guest is being told: it may trap.
+    Cancelled { since: Instant },
     /// It did not finish in time.
     Abandoned,
 }
@@ -90,7 +94,9 @@ impl Phase {
 
     fn is_late(self, now: Instant, timeout: Duration) -> bool {
         match self {
-            Phase::Handling { since } | Phase::Finishing { since } => now.duration_since(since) > timeout,
+            Phase::Handling { since } | Phase::Finishing { since } | Phase::Cancelled { since } => {
+                now.duration_since(since) > timeout
+            }
             Phase::Streaming | Phase::Abandoned => false,
         }
     }
@@ -141,12 +147,10 @@ impl Pool {
         Ok(Lease(Rc::new(Place { pool: Rc::downgrade(self), member, key, _permit: permit })))
     }
 
-    /// The zone at the end of the list was used last. One that is in the middle of a slice may be for long.
+    /// The zone at the end of the list was used last.
     fn with_room(&self) -> Option<Rc<Member>> {
         let max = self.service.config.concurrent_max.get();
-        let has_room = |member: &&Rc<Member>| {
-            !member.retired.get() && member.active() < max && member.zone.poison().is_none() && !member.zone.is_busy()
-        };
+        let has_room = |member: &&Rc<Member>| !member.retired.get() && member.active() < max && member.may_be_entered();
         self.zones.borrow().iter().rev().find(has_room).cloned()
     }
 
@@ -161,6 +165,7 @@ impl Pool {
         let member = Rc::new(Member {
             zone,
             requests: RefCell::default(),
+            cancelled: Cell::new(0),
             taken: Cell::new(0),
             retired: Cell::new(false),
             idle_since: Cell::new(executor::now()),
@@ -261,6 +266,11 @@ impl Member {
         self.requests.borrow().len()
     }
 
+    /// One that is in the middle of a slice may be for long. One in which guests are being cancelled may not survive that.
+    fn may_be_entered(&self) -> bool {
+        self.zone.poison().is_none() && !self.zone.is_busy() && self.cancelled.get() == 0
+    }
+
     /// What is given up stays so. Tells whether the phase is another now; not if the request has gone, with its zone perhaps.
     fn advance(&self, key: usize, phase: Phase) -> bool {
         match self.requests.borrow_mut().get_mut(key) {
@@ -276,6 +286,7 @@ impl Member {
         if !self.advance(key, Phase::Abandoned) {
             return;
         }
+        // For ever: so it does not matter that `cancelled` may count the request still.
         self.retired.set(true);
         if self.zone.is_busy() {
             self.zone.kill("a guest did not answer in time and was still running");
@@ -290,9 +301,14 @@ impl Member {
         if self.requests.borrow().iter().any(|(_, active)| active.phase.is_wanted()) {
             return;
         }
-        let cancels: Vec<_> =
-            self.requests.borrow_mut().iter_mut().filter_map(|(_, active)| active.cancel.take()).collect();
-        cancels.iter().for_each(|cancel| cancel());
+        let with_cancel = |(key, active): (usize, &mut Active)| active.cancel.take().map(|cancel| (key, cancel));
+        let cancels: Vec<_> = self.requests.borrow_mut().iter_mut().filter_map(with_cancel).collect();
+        for (key, cancel) in cancels {
+            if self.advance(key, Phase::Cancelled { since: executor::now() }) {
+                self.cancelled.update(|cancelled| cancelled + 1);
+            }
+            cancel();
+        }
     }
 
     /// A retired zone in which nothing of use is left goes.
@@ -311,6 +327,9 @@ impl Drop for Place {
         let member = &self.member;
         // As in `streaming`.
         let active = member.requests.borrow_mut().remove(self.key);
+        if let Phase::Cancelled { .. } = active.phase {
+            member.cancelled.update(|cancelled| cancelled - 1);
+        }
         drop(active);
         member.idle_since.set(executor::now());
         if member.zone.poison().is_some() {

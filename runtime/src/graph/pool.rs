@@ -74,8 +74,8 @@ struct Place {
 /// What a request is doing, as far as time limits go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The guest has not answered yet.
-    Handling { since: Instant },
+    /// The guest has not answered yet; who waits for it gives up in time (`Lease::abandon`).
+    Handling,
     /// The response body is on its way; how long that takes is the client's affair.
     Streaming,
     /// Everything is sent, or nobody wants it; the guest may finish.
@@ -89,15 +89,13 @@ enum Phase {
 impl Phase {
     /// Somebody waits for the guest.
     fn is_wanted(self) -> bool {
-        matches!(self, Phase::Handling { .. } | Phase::Streaming)
+        matches!(self, Phase::Handling | Phase::Streaming)
     }
 
     fn is_late(self, now: Instant, timeout: Duration) -> bool {
         match self {
-            Phase::Handling { since } | Phase::Finishing { since } | Phase::Cancelled { since } => {
-                now.duration_since(since) > timeout
-            }
-            Phase::Streaming | Phase::Abandoned => false,
+            Phase::Finishing { since } | Phase::Cancelled { since } => now.duration_since(since) > timeout,
+            Phase::Handling | Phase::Streaming | Phase::Abandoned => false,
         }
     }
 }
@@ -142,7 +140,7 @@ impl Pool {
         if member.taken.get() >= self.service.config.requests_max.get() {
             member.retired.set(true);
         }
-        let active = Active { phase: Phase::Handling { since: executor::now() }, cancel: None };
+        let active = Active { phase: Phase::Handling, cancel: None };
         let key = member.requests.borrow_mut().insert(active);
         Ok(Lease(Rc::new(Place { pool: Rc::downgrade(self), member, key, _permit: permit })))
     }

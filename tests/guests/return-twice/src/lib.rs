@@ -13,8 +13,8 @@ struct ReturnTwice;
 
 wasip3::http::service::export!(ReturnTwice);
 
-/// Long enough for the first response to be read, short enough for a test.
-const LATE_MS: u64 = 20;
+/// Long enough for the first response to be read on a busy machine, short enough for a test.
+const LATE_MS: u64 = 200;
 
 impl wasip3::exports::http::handler::Guest for ReturnTwice {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {

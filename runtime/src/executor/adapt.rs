@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use super::{Sleep, now, sleep, sleep_until, spawn};
+use super::{Sleep, sleep, sleep_until, spawn, turn_began};
 
 /// Runs hyper's background futures as tasks of the current thread; they need not be `Send`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,7 @@ impl hyper::rt::Timer for HyperTimer {
     }
 
     fn now(&self) -> Instant {
-        now()
+        turn_began()
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {

@@ -51,7 +51,7 @@ pub use adapt::{HyperExecutor, HyperTimer};
 pub use shutdown::{Phase, Reached, Shutdown};
 pub(crate) use simulate::others;
 pub use task::{JoinError, JoinHandle};
-pub use timer::{Elapsed, Sleep, Timeout, sleep, sleep_until, timeout};
+pub use timer::{Elapsed, Sleep, Timeout, long_timeout, sleep, sleep_until, timeout};
 
 use remote::Remote;
 use task::Header;
@@ -125,6 +125,8 @@ struct Core {
     turn: Cell<Turn>,
     polls: Cell<u64>,
     turns: Cell<u64>,
+    /// See [`turn_began`].
+    turn_began: Cell<Instant>,
 }
 
 /// How the turn goes on after a poll.
@@ -213,6 +215,7 @@ impl Executor {
             turn: Cell::default(),
             polls: Cell::new(0),
             turns: Cell::new(0),
+            turn_began: Cell::new(now()),
         };
         Ok(Executor { core: Rc::new(core) })
     }
@@ -315,6 +318,7 @@ impl Core {
         if let Err(e) = turned {
             panic!("{e}: {}", std::error::Error::source(&e).map_or_else(String::new, ToString::to_string));
         }
+        self.turn_began.set(now());
         self.fire_timers();
         self.admit_late();
     }
@@ -491,6 +495,15 @@ pub fn ring() -> Ring {
 /// The time, as timers see it.
 pub fn now() -> Instant {
     crate::sim::now().unwrap_or_else(Instant::now)
+}
+
+/// The time when this turn of the executor began, for those to whom the time since then does not matter: it need not be asked for.
+/// [`now`] on a thread that runs none.
+pub fn turn_began() -> Instant {
+    match crate::sim::now() {
+        Some(now) => now,
+        None => with_current(|core| core.turn_began.get()).unwrap_or_else(Instant::now),
+    }
 }
 
 /// The task that runs has taken long: the ring, timers and other threads' wake-ups are looked at before the next one runs.

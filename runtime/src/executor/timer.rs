@@ -1,9 +1,11 @@
-//! Deadlines of this thread's futures: an indexed heap in user space, whose earliest entry bounds the ring's wait.
+//! Deadlines of this thread's futures: a heap in user space, whose earliest entry bounds the ring's wait.
 //!
-//! Arming and cancelling are O(log n), and O(1) in the usual case of a timeout that is later than the others and is
-//! cancelled soon. The kernel sees one timeout per wait, whatever the number of timers. Times are exact to the kernel's
-//! clock; nothing is rounded to ticks. A timer never fires early.
+//! Most timers are timeouts, later than the others and cancelled soon: arming one is O(1) then, and so is cancelling any, because
+//! its entry stays in the heap until it comes up, or until most entries are such. The kernel sees one timeout per wait,
+//! whatever the number of timers. Times are exact to the kernel's clock; nothing is rounded to ticks. A timer never fires early.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,40 +15,34 @@ use std::time::{Duration, Instant};
 use pin_project::pin_project;
 use slab::Slab;
 
-use super::{now, with_current};
+use super::{now, turn_began, with_current};
 
-/// Children of a heap node: four fit in a cache line or two and halve the height against two.
-const ARITY: usize = 4;
 /// What stands for "never" where the clock cannot count that far.
 const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Far more than a turn takes. If one takes longer, a timer that was due already fires at its end.
+const TURN_MAX: Duration = Duration::from_secs(1);
+/// Entries of cancelled timers that the heap may have, beyond as many as it has of others.
+const CANCELLED_MAX: usize = 64;
 
 /// The timers of one thread.
 #[derive(Default)]
 pub(super) struct Timers {
-    /// A heap by `(at, sequence)`: equal deadlines fire in the order they were armed.
-    heap: Vec<Node>,
+    /// The earliest first; equal deadlines in the order they were armed. The first one is never that of a cancelled timer.
+    heap: BinaryHeap<Reverse<Node>>,
     slots: Slab<Slot>,
     /// Of the timer armed last; never reused, so it also tells whether a key is still good.
     sequence: u64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {
     at: Instant,
     sequence: u64,
     slot: usize,
 }
 
-impl Node {
-    fn is_before(&self, other: &Node) -> bool {
-        (self.at, self.sequence) < (other.at, other.sequence)
-    }
-}
-
 struct Slot {
     sequence: u64,
-    /// Where the node is in the heap.
-    position: usize,
     waker: Waker,
 }
 
@@ -57,26 +53,29 @@ pub(super) struct TimerKey {
     sequence: u64,
 }
 
+/// Is the timer that was armed as `sequence` in `slot` still armed?
+fn is_armed(slots: &Slab<Slot>, slot: usize, sequence: u64) -> bool {
+    slots.get(slot).is_some_and(|slot| slot.sequence == sequence)
+}
+
 impl Timers {
     pub(super) fn len(&self) -> usize {
-        self.heap.len()
+        self.slots.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.slots.is_empty()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.heap.first().map(|node| node.at)
+        self.heap.peek().map(|Reverse(node)| node.at)
     }
 
     pub(super) fn arm(&mut self, at: Instant, waker: Waker) -> TimerKey {
         self.sequence += 1;
         let sequence = self.sequence;
-        let position = self.heap.len();
-        let slot = self.slots.insert(Slot { sequence, position, waker });
-        self.heap.push(Node { at, sequence, slot });
-        self.sift_up(position);
+        let slot = self.slots.insert(Slot { sequence, waker });
+        self.heap.push(Reverse(Node { at, sequence, slot }));
         TimerKey { slot, sequence }
     }
 
@@ -88,64 +87,31 @@ impl Timers {
 
     /// Takes a timer out, with its waker; `None` if it has fired.
     pub(super) fn cancel(&mut self, key: TimerKey) -> Option<Waker> {
-        let position = self.slots.get(key.slot).filter(|slot| slot.sequence == key.sequence)?.position;
-        Some(self.remove(position))
+        if !is_armed(&self.slots, key.slot, key.sequence) {
+            return None;
+        }
+        let waker = self.slots.remove(key.slot).waker;
+        let slots = &self.slots;
+        if self.heap.len() > 2 * slots.len() + CANCELLED_MAX {
+            self.heap.retain(|Reverse(node)| is_armed(slots, node.slot, node.sequence));
+        }
+        self.drop_cancelled();
+        Some(waker)
     }
 
     /// Takes out all timers that are due and adds their wakers, earliest first.
     pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<Waker>) {
-        while self.next_deadline().is_some_and(|at| at <= now) {
-            let waker = self.remove(0);
-            fired.push(waker);
+        while let Some(Reverse(node)) = self.heap.peek().filter(|Reverse(node)| node.at <= now) {
+            fired.push(self.slots.remove(node.slot).waker);
+            self.heap.pop();
+            self.drop_cancelled();
         }
     }
 
-    fn remove(&mut self, position: usize) -> Waker {
-        let node = self.heap.swap_remove(position);
-        if position < self.heap.len() {
-            self.place(position);
-            // The node that came from the end may belong above or below; one of the two does nothing.
-            self.sift_down(position);
-            self.sift_up(position);
-        }
-        self.slots.remove(node.slot).waker
-    }
-
-    /// Notes where the node at `position` is.
-    fn place(&mut self, position: usize) {
-        let slot = self.heap[position].slot;
-        self.slots[slot].position = position;
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
-        self.place(a);
-        self.place(b);
-    }
-
-    fn sift_up(&mut self, mut position: usize) {
-        while 0 < position {
-            let parent = (position - 1) / ARITY;
-            if !self.heap[position].is_before(&self.heap[parent]) {
-                break;
-            }
-            self.swap(position, parent);
-            position = parent;
-        }
-    }
-
-    fn sift_down(&mut self, mut position: usize) {
-        loop {
-            let first = position * ARITY + 1;
-            let children = first..(first + ARITY).min(self.heap.len());
-            let earliest = children.min_by_key(|&child| (self.heap[child].at, self.heap[child].sequence));
-            match earliest {
-                Some(child) if self.heap[child].is_before(&self.heap[position]) => {
-                    self.swap(position, child);
-                    position = child;
-                }
-                _ => break,
-            }
+    /// Makes the first entry that of a timer again.
+    fn drop_cancelled(&mut self) {
+        while self.heap.peek().is_some_and(|Reverse(node)| !is_armed(&self.slots, node.slot, node.sequence)) {
+            self.heap.pop();
         }
     }
 }
@@ -170,8 +136,11 @@ struct Armed {
 
 /// Ready after `duration`. Zero is ready at once; a duration beyond what the clock can count stands for "never".
 pub fn sleep(duration: Duration) -> Sleep {
-    let now = now();
-    sleep_until(now.checked_add(duration).unwrap_or(now + FAR_FUTURE))
+    sleep_until(after(now(), duration))
+}
+
+fn after(start: Instant, duration: Duration) -> Instant {
+    start.checked_add(duration).unwrap_or(start + FAR_FUTURE)
 }
 
 /// Ready at `deadline`; at once if that has passed.
@@ -226,7 +195,8 @@ impl Future for Sleep {
             drop(old);
             return Poll::Pending;
         }
-        if self.deadline <= now() {
+        // The clock is not asked where the answer is known: no turn takes that long.
+        if self.deadline < turn_began() + TURN_MAX && self.deadline <= now() {
             return Poll::Ready(());
         }
         let key = core.timers.borrow_mut().arm(self.deadline, cx.waker().clone());
@@ -264,6 +234,11 @@ impl<F> fmt::Debug for Timeout<F> {
 /// `future`'s output, or [`Elapsed`] after `duration`. A future that is ready in the same poll wins.
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(duration) }
+}
+
+/// As [`timeout`], counted from [`turn_began`](super::turn_began): for timeouts so long that a turn does not matter.
+pub fn long_timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    Timeout { future, sleep: sleep_until(after(turn_began(), duration)) }
 }
 
 impl<F: Future> Future for Timeout<F> {

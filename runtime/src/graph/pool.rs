@@ -166,7 +166,7 @@ impl Pool {
             cancelled: Cell::new(0),
             taken: Cell::new(0),
             retired: Cell::new(false),
-            idle_since: Cell::new(executor::now()),
+            idle_since: Cell::new(executor::turn_began()),
         });
         self.zones.borrow_mut().push(member.clone());
         Ok(member)
@@ -221,7 +221,7 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         executor::sleep(SWEEP).await;
         let Some(pool) = pool.upgrade() else { return };
-        pool.sweep(executor::now());
+        pool.sweep(executor::turn_began());
     }
 }
 
@@ -246,7 +246,7 @@ impl Lease {
 
     /// Nobody waits for the guest any more: the response is sent, or the client is gone.
     pub fn finishing(&self) {
-        self.0.member.advance(self.0.key, Phase::Finishing { since: executor::now() });
+        self.0.member.advance(self.0.key, Phase::Finishing { since: executor::turn_began() });
         self.0.member.cancel_unwanted();
     }
 
@@ -302,7 +302,7 @@ impl Member {
         let with_cancel = |(key, active): (usize, &mut Active)| active.cancel.take().map(|cancel| (key, cancel));
         let cancels: Vec<_> = self.requests.borrow_mut().iter_mut().filter_map(with_cancel).collect();
         for (key, cancel) in cancels {
-            if self.advance(key, Phase::Cancelled { since: executor::now() }) {
+            if self.advance(key, Phase::Cancelled { since: executor::turn_began() }) {
                 self.cancelled.update(|cancelled| cancelled + 1);
             }
             cancel();
@@ -329,7 +329,7 @@ impl Drop for Place {
             member.cancelled.update(|cancelled| cancelled - 1);
         }
         drop(active);
-        member.idle_since.set(executor::now());
+        member.idle_since.set(executor::turn_began());
         if member.zone.poison().is_some() {
             member.retired.set(true);
         }

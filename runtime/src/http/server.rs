@@ -255,7 +255,7 @@ impl Server {
         let service = self.pool.service();
         let call = lease.zone().call_guarded(service.handle, (Own::new(request),), lease.clone());
         lease.on_gone(call.canceller());
-        match executor::timeout(service.config.timeout, call).await {
+        match executor::long_timeout(service.config.timeout, call).await {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(code))) => Err(self.failed(&code)),
             Ok(Err(CallError::Trap(reason))) => Err(self.trapped(&reason)),

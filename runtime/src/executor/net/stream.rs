@@ -10,7 +10,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +19,9 @@ use crate::ring::{Fd, Interest, Op, Request, Ring, SockAddr, sys};
 
 /// Bytes that a waiting read lends to the kernel: most request heads, and cheap enough for every idle connection.
 const SMALL: usize = 1024;
+
+/// Bytes in several buffers up to which they are copied into one: a head and a short body.
+const JOINED_MAX: usize = 1024;
 
 /// A TCP connection of this thread. `TCP_NODELAY` is set.
 ///
@@ -239,7 +242,7 @@ impl TcpStream {
                     let sent = match bufs {
                         [] => return Poll::Ready(Ok(0)),
                         [buf] => sys::send(fd, buf),
-                        bufs => sys::send_vectored(fd, bufs),
+                        bufs => send_all(fd, bufs),
                     };
                     match sent {
                         Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writing = Writing::Full,
@@ -292,6 +295,18 @@ impl TcpStream {
         }
         Ok(())
     }
+}
+
+/// Sends what fits of several buffers. Short ones are put together: the kernel takes one piece faster.
+fn send_all(fd: RawFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut joined = [0; JOINED_MAX];
+    let mut len = 0;
+    for buf in bufs {
+        let Some(room) = joined.get_mut(len..len + buf.len()) else { return sys::send_vectored(fd, bufs) };
+        room.copy_from_slice(buf);
+        len += buf.len();
+    }
+    sys::send(fd, &joined[..len])
 }
 
 impl std::fmt::Debug for TcpStream {

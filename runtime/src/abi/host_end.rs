@@ -11,7 +11,7 @@ use super::state::State;
 use super::stream::{Element, End};
 use std::any::Any;
 use std::task::{Context, Poll, Waker};
-use wasmtime::{AsContextMut, StoreContextMut, format_err};
+use wasmtime::{StoreContextMut, format_err};
 use wasmtime_environ::component::InterfaceType;
 
 /// What a source did.
@@ -127,6 +127,10 @@ pub(crate) struct HostRead {
 }
 
 impl HostRead {
+    fn new(max: usize, lift: LiftItems) -> Self {
+        HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None }
+    }
+
     pub fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -169,11 +173,11 @@ pub(crate) fn poll_read(
     if entry.writer == End::Host && !entry.dropped {
         return poll_host(state, stream, max, task);
     }
-    entry.read = Some(HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None });
-    if let Err(error) = offer(store.as_context_mut(), stream) {
+    entry.read = Some(HostRead::new(max, lift));
+    if let Err(error) = offer(state, stream) {
         return Poll::Ready(Err(error));
     }
-    let entry = &mut store.data_mut().streams[stream as usize];
+    let entry = &mut state.streams[stream as usize];
     match &mut entry.read {
         // Not before: what is there already must not wake who looks at it.
         Some(read) if read.items.is_none() && !entry.dropped => {
@@ -182,6 +186,17 @@ pub(crate) fn poll_read(
         }
         _ => Poll::Ready(Ok(entry.read.take().and_then(HostRead::take))),
     }
+}
+
+/// The host begins to read and asks later (`poll_read`): a guest that writes before that need not wait for it. Call it once, on an
+/// end that was not read from yet.
+pub(crate) fn begin_read(state: &mut State, stream: u32, max: usize, lift: LiftItems) -> Result<()> {
+    let entry = &mut state.streams[stream as usize];
+    if entry.dropped || entry.writer == End::Host {
+        return Ok(());
+    }
+    entry.read = Some(HostRead::new(max, lift));
+    offer(state, stream)
 }
 
 /// Bytes that one read of the host takes from a source.
@@ -213,8 +228,7 @@ fn poll_host(state: &mut State, stream: u32, max: usize, task: &mut Context<'_>)
 }
 
 /// A guest's write and a read of the host may be there: if both are, elements move.
-pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Result<()> {
-    let state = store.data_mut();
+pub(crate) fn offer(state: &mut State, stream: u32) -> Result<()> {
     let entry = &mut state.streams[stream as usize];
     let (Some(pending), Some(read)) = (entry.pending, &entry.read) else { return Ok(()) };
     if read.items.is_some() {
@@ -273,6 +287,11 @@ impl ReadEnd {
     /// Gives the end away without dropping it.
     pub fn into_stream(mut self) -> u32 {
         self.stream.take().expect("only taken here and in drop")
+    }
+
+    /// See `begin_read`; `state` is that of its zone.
+    pub fn begin_read(&self, state: &mut State, max: usize, lift: LiftItems) -> Result<()> {
+        begin_read(state, self.stream.expect("only taken on the way out"), max, lift)
     }
 
     /// See `poll_read`; a zone that is gone is an error.

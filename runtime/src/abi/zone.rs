@@ -149,16 +149,22 @@ impl Zone {
 
     /// Calls an exported function. The call starts when the zone is driven.
     pub fn call<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P) -> Call<R> {
-        self.call_guarded(export, params, ())
+        self.call_guarded(export, params, (), |_, _| Ok(()))
     }
 
-    /// As `call`; `guard` is dropped when nothing of the call runs any more.
-    pub fn call_guarded<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P, guard: impl Any) -> Call<R> {
+    /// As `call`; `guard` is dropped when nothing of the call runs any more, and `returned` sees the result before the guest
+    /// goes on.
+    pub(crate) fn call_guarded<P: Lower, R: Lift>(
+        &self,
+        export: Export<P, R>,
+        params: P,
+        guard: impl Any,
+        returned: impl FnOnce(&R, &mut State) -> Result<()> + 'static,
+    ) -> Call<R> {
         let shared = Rc::new(RefCell::new(CallState::default()));
-        self.begin(
-            export.lift,
-            Box::new(TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard) }),
-        );
+        let caller =
+            TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard), returned: Some(returned) };
+        self.begin(export.lift, Box::new(caller));
         Call { shared, zone: self.downgrade() }
     }
 
@@ -585,19 +591,23 @@ impl<R: 'static> Call<R> {
     }
 }
 
-struct TypedCaller<P, R, G> {
+struct TypedCaller<P, R, G, F> {
     params: Option<P>,
     shared: Rc<RefCell<CallState<R>>>,
     guard: Option<G>,
+    returned: Option<F>,
 }
 
-impl<P, R, G> TypedCaller<P, R, G> {
+impl<P, R, G, F> TypedCaller<P, R, G, F> {
     fn settle(&self, outcome: std::result::Result<R, CallError>) {
         self.shared.borrow_mut().settle(outcome);
     }
 }
 
-impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
+impl<P: Lower, R: Lift, G: Any, F> HostCaller for TypedCaller<P, R, G, F>
+where
+    F: FnOnce(&R, &mut State) -> Result<()>,
+{
     fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
         let value = self.params.take().expect("a call is started once");
         lower_params(cx, params, value, MAX_FLAT_PARAMS, sink)
@@ -608,6 +618,9 @@ impl<P: Lower, R: Lift, G: Any> HostCaller for TypedCaller<P, R, G> {
         let max =
             if flat.len() > 1 || R::LAYOUT.flat <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
         let value = lift_result::<R>(cx, results, &mut FlatSource::new(flat), max)?;
+        if let Some(returned) = self.returned.take() {
+            returned(&value, cx.state)?;
+        }
         self.settle(Ok(value));
         Ok(())
     }

@@ -4,9 +4,7 @@
 //! gets one from a guest and reads it. When a guest passes on a stream that the host made, the host gets its own source back
 //! (`into_source`): nothing was copied. `FutureReader<T>` likewise.
 
-use crate::abi::{
-    Destination, End, FlatSink, FlatSource, LiftCx, LiftItems, LowerCx, Produced, ReadEnd, Result, Source,
-};
+use crate::abi::{Destination, End, FlatSink, FlatSource, LiftCx, LowerCx, Produced, ReadEnd, Result, Source, State};
 use crate::host::value::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -54,6 +52,17 @@ impl<T: 'static> StreamReader<T> {
         }
     }
 
+    /// Begins to read what a guest writes, at most `max` elements, before anybody asks for them: `poll_next` gives them.
+    pub(crate) fn begin(&self, state: &mut State, max: usize) -> Result<()>
+    where
+        T: Lift,
+    {
+        match &self.end {
+            Readable::Guest(end) => end.begin_read(state, max, lift_items::<T>),
+            Readable::Source(_) => Ok(()),
+        }
+    }
+
     /// The next elements, at most `max` of them; `None` at the end of the stream.
     ///
     /// # Errors
@@ -98,6 +107,17 @@ impl<T: 'static> FutureReader<T> {
         FutureReader { end: Readable::Source(Box::new(source)), _element: PhantomData }
     }
 
+    /// Begins to read what a guest writes: `poll_value` gives it.
+    pub(crate) fn begin(&self, state: &mut State) -> Result<()>
+    where
+        T: Lift,
+    {
+        match &self.end {
+            Readable::Guest(end) => end.begin_read(state, 1, lift_items::<T>),
+            Readable::Source(_) => Ok(()),
+        }
+    }
+
     /// The value. A future of the host that comes back from a guest is awaited directly.
     ///
     /// # Errors
@@ -134,14 +154,23 @@ impl<T: 'static> FutureReader<T> {
 }
 
 fn poll_items<T: Lift>(end: &mut ReadEnd, task: &mut Context<'_>, max: usize) -> Poll<Result<Option<Vec<T>>>> {
-    let lift: LiftItems = |cx, ty, at, count| match ty {
+    let items = ready!(end.poll_read(max, lift_items::<T>, task))?;
+    Poll::Ready(Ok(items.map(|items| *items.downcast().expect("`lift_items` makes a Vec<T>"))))
+}
+
+/// A `LiftItems` that makes a `Vec<T>`.
+fn lift_items<T: Lift>(
+    cx: &mut LiftCx<'_>,
+    ty: Option<InterfaceType>,
+    at: usize,
+    count: usize,
+) -> Result<Box<dyn Any>> {
+    match ty {
         Some(ty) => Ok(Box::new(T::load_list(cx, ty, at, count)?)),
         None => {
             Ok(Box::new((0..count).map(|_| T::load(cx, crate::host::value::NO_TYPE, 0)).collect::<Result<Vec<T>>>()?))
         }
-    };
-    let items = ready!(end.poll_read(max, lift, task))?;
-    Poll::Ready(Ok(items.map(|items| *items.downcast().expect("`lift` makes a Vec<T>"))))
+    }
 }
 
 /// The value of a host's future, on its way to a guest.

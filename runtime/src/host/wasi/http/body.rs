@@ -13,7 +13,7 @@
 
 use super::bindings::wasi::http::types::{ErrorCode, Trailers as TrailerFields};
 use super::{Fields, hyper_error};
-use crate::abi::{Destination, Produced, Result as AbiResult, Source};
+use crate::abi::{Destination, Produced, Result as AbiResult, Source, State};
 use crate::executor::sync::oneshot;
 use crate::executor::{is_running, now, spawn, yield_now};
 use crate::host::stream::{FutureReader, StreamReader};
@@ -313,6 +313,17 @@ impl Body {
         (body, FutureReader::new(outcome))
     }
 
+    /// Begins to read what a guest writes: one chunk, and the trailers.
+    pub fn begin(&self, state: &mut State) -> AbiResult<()> {
+        if let Contents::Guest(stream) = &self.contents {
+            stream.begin(state, CHUNK_MAX)?;
+        }
+        match &self.trailers {
+            Trailers::Future(trailers) => trailers.begin(state),
+            Trailers::OfContents => Ok(()),
+        }
+    }
+
     /// Gives contents and trailers to a guest, which tells with `handled` how it got on with them.
     pub fn consume(
         self,
@@ -475,23 +486,26 @@ impl OutgoingBody {
         self.close(Err(error));
     }
 
-    /// Takes the first chunk, and gives the guest one turn to end the body behind it. A short body is then complete when its
-    /// head is written: one write, and framed by its length. Call it on a task that may be polled often, outside of zones.
+    /// Takes the first chunk, and gives the guest one turn, if it needs that, to end the body behind it. A short body is then
+    /// complete when its head is written: one write, and framed by its length. Call it on a task that may be polled often, outside of zones.
     ///
     /// # Errors
     /// When the body has failed already; then there is nothing to send.
     pub async fn look_ahead(&mut self) -> Result<(), ErrorCode> {
-        for ahead in 0..self.ahead.len() {
-            if ahead > 0 {
-                yield_now().await;
-            }
+        let (mut taken, mut has_yielded) = (0, false);
+        while taken < self.ahead.len() {
             let advanced = poll_fn(|task| Poll::Ready(self.poll_advance(task))).await;
             match advanced {
-                Poll::Pending => return Ok(()),
+                Poll::Pending if taken == 0 || has_yielded => return Ok(()),
+                Poll::Pending => {
+                    has_yielded = true;
+                    yield_now().await;
+                }
                 Poll::Ready(Ok(None)) => return Ok(()),
                 Poll::Ready(Ok(Some(chunk))) => {
                     let long = chunk.len() > SHORT_MAX;
-                    self.ahead[ahead] = Some(chunk);
+                    self.ahead[taken] = Some(chunk);
+                    taken += 1;
                     // Whatever the guest does behind all that it has declared, the body is whole.
                     if long || self.framing == Framing::Length(0) {
                         return Ok(());

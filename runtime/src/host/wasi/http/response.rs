@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::fields::strip_hop_by_hop;
 use super::{ErrorCode, Fields, HostBody, Message, OutgoingBody};
+use crate::abi::State;
 use http::{Method, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -53,9 +54,7 @@ impl Response {
             Ok(response) => response.headers.into_map(),
             Err(shared) => shared.headers.map().clone(),
         };
-        // RFC 9110, 6.4.1
-        let bodiless = method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        let mut body = body.send(&mut headers, bodiless)?;
+        let mut body = body.send(&mut headers, is_bodiless(method, status))?;
         if status.is_informational() {
             body.fail(ErrorCode::HttpProtocolError);
             return Err(ErrorCode::HttpProtocolError);
@@ -66,8 +65,25 @@ impl Response {
         Ok(response)
     }
 
+    /// Begins to read the body that the guest writes, if it will be sent in answer to a request with `method`: the guest need not
+    /// wait until the head is on its way.
+    ///
+    /// # Errors
+    /// When what the guest has written already is not what it should be; that is its fault.
+    pub fn begin(&self, method: &Method, state: &mut State) -> Result<(), wasmtime::Error> {
+        match &*self.body.borrow() {
+            Some(body) if !is_bodiless(method, self.status.get()) => body.begin(state),
+            _ => Ok(()),
+        }
+    }
+
     /// Handles are moved when a message is consumed or sent, so it happens once.
     pub(super) fn take_body(&self) -> Body {
         self.body.take().expect("a message is consumed or sent once")
     }
+}
+
+/// Has the answer no body, whatever its contents (RFC 9110, 6.4.1)?
+fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }

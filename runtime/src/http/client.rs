@@ -84,7 +84,7 @@ impl OutboundConfig {
 pub struct Client(Rc<Shared>);
 
 /// What is used of a connection. Its task ends when this is dropped.
-type Sender = SendRequest<OutgoingBody>;
+type Sender = SendRequest<Box<OutgoingBody>>;
 
 struct Shared {
     config: OutboundConfig,
@@ -218,7 +218,7 @@ impl Shared {
 }
 
 /// Headers that belong to the connection.
-fn prepare(request: &mut http::Request<OutgoingBody>, target: &Target) {
+fn prepare(request: &mut http::Request<Box<OutgoingBody>>, target: &Target) {
     let empty = request.body().is_end_stream();
     let length_known = request.body().size_hint().exact().is_some();
     let method = request.method().clone();

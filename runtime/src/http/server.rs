@@ -34,6 +34,9 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a request gets.
+type Answer = hyper::Response<Box<OutgoingBody>>;
+
 /// How one process serves.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -229,11 +232,11 @@ impl Server {
     }
 
     /// One request: it always gets an answer.
-    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin) -> hyper::Response<OutgoingBody> {
+    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin) -> Answer {
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let request = match Request::from_hyper(parts, HostBody::hyper(body, Message::Request), origin) {
-            Ok(request) => request,
+            Ok(request) => Own::new(request),
             Err(bad) => return plain(bad.status(), &bad.to_string()),
         };
         let lease = match self.pool.acquire().await {
@@ -251,19 +254,14 @@ impl Server {
     }
 
     /// Calls the handler; an answer of ours if it has none.
-    async fn call(
-        &self,
-        request: Request,
-        method: &http::Method,
-        lease: &Lease,
-    ) -> Result<Own<Response>, hyper::Response<OutgoingBody>> {
+    async fn call(&self, request: Own<Request>, method: &http::Method, lease: &Lease) -> Result<Own<Response>, Answer> {
         let service = self.pool.service();
         let method = method.clone();
         let returned = move |result: &Result<Own<Response>, ErrorCode>, state: &mut State| match result {
             Ok(response) => response.0.begin(&method, state),
             Err(_) => Ok(()),
         };
-        let call = lease.zone().call_guarded(service.handle, (Own::new(request),), lease.clone(), returned);
+        let call = lease.zone().call_guarded(service.handle, (request,), lease.clone(), returned);
         lease.on_gone(call.canceller());
         match executor::long_timeout(service.config.timeout, call).await {
             Ok(Ok(Ok(response))) => Ok(response),
@@ -280,24 +278,19 @@ impl Server {
     }
 
     /// Why a component failed is for the log, not for its clients.
-    fn trapped(&self, reason: &str) -> hyper::Response<OutgoingBody> {
+    fn trapped(&self, reason: &str) -> Answer {
         tracing::error!("{}: {reason}", self.pool.service().name);
         plain(StatusCode::BAD_GATEWAY, "the component failed")
     }
 
-    fn failed(&self, code: &ErrorCode) -> hyper::Response<OutgoingBody> {
+    fn failed(&self, code: &ErrorCode) -> Answer {
         tracing::debug!("{}: answered with {code:?}", self.pool.service().name);
         let text = format!("{code:?}");
         let name = text.split(['(', ' ', '{']).next().unwrap_or_default();
         plain(status_of(code), &format!("the component answered with the error {name}"))
     }
 
-    async fn send(
-        &self,
-        response: Own<Response>,
-        method: &http::Method,
-        lease: Guard,
-    ) -> hyper::Response<OutgoingBody> {
+    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard) -> Answer {
         let mut response = match response.0.into_hyper(method) {
             Ok(response) => response,
             Err(code) => return self.failed(&code),
@@ -329,14 +322,14 @@ fn origin_of(local: SocketAddr) -> Origin {
 }
 
 /// An answer that no guest made.
-fn plain(status: StatusCode, text: &str) -> hyper::Response<OutgoingBody> {
-    let mut response = hyper::Response::new(OutgoingBody::text(format!("{text}\n")));
+fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut response = hyper::Response::new(Box::new(OutgoingBody::text(format!("{text}\n"))));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn overloaded() -> hyper::Response<OutgoingBody> {
+fn overloaded() -> Answer {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait; try again");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response

@@ -349,17 +349,18 @@ impl Body {
     ///
     /// # Errors
     /// When the headers announce a length that is none, or that the contents are known not to have.
-    pub fn send(self, headers: &mut HeaderMap, bodiless: bool) -> Result<OutgoingBody, ErrorCode> {
+    pub fn send(self, headers: &mut HeaderMap, bodiless: bool) -> Result<Box<OutgoingBody>, ErrorCode> {
         let Body { message, contents, trailers, report } = self;
         let end = Some(End { report, on_end: None, upload: None });
-        let mut body = OutgoingBody {
+        // In a box, because messages are moved often on their way.
+        let mut body = Box::new(OutgoingBody {
             message,
             stage: Sending::Contents(contents, trailers),
             framing: Framing::Bodiless,
             ahead: [None, None],
             sent: 0,
             end,
-        };
+        });
         match body.decide_framing(headers, bodiless) {
             Ok(framing) => body.framing = framing,
             Err(error) => {

@@ -83,7 +83,7 @@ pub struct OutgoingRequest {
     /// As the guest set it.
     pub authority: Option<Authority>,
     /// Method, path and query (in origin form), headers without `host`, body.
-    pub head: http::Request<OutgoingBody>,
+    pub head: http::Request<Box<OutgoingBody>>,
     /// As the guest set them.
     pub timeouts: Timeouts,
 }

@@ -47,7 +47,7 @@ impl Response {
     /// # Errors
     /// When it cannot be sent: an informational status, which is no answer, or a length that does not fit the body. The guest
     /// learns it too.
-    pub fn into_hyper(self: Rc<Self>, method: &Method) -> Result<http::Response<OutgoingBody>, ErrorCode> {
+    pub fn into_hyper(self: Rc<Self>, method: &Method) -> Result<http::Response<Box<OutgoingBody>>, ErrorCode> {
         let status = self.status.get();
         let body = self.take_body();
         let mut headers = match Rc::try_unwrap(self) {

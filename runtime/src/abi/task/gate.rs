@@ -91,7 +91,15 @@ impl State {
     }
 
     /// The gate of an instance may have opened: let the tasks that hold events, and the waiting calls, have a look.
+    #[inline]
     pub(crate) fn opened(&mut self, instance: u32) {
+        let entry = &self.instances[instance as usize];
+        if !(entry.entering.is_empty() && entry.held.is_empty()) {
+            self.let_look(instance);
+        }
+    }
+
+    fn let_look(&mut self, instance: u32) {
         let entry = &mut self.instances[instance as usize];
         if !entry.entering.is_empty() && !std::mem::replace(&mut entry.opening, true) {
             self.ready.push_back(Ready::Enter(instance));

@@ -134,8 +134,8 @@ impl<'a> LiftCx<'a> {
 
     /// Takes the handle of an owned host resource out of the table.
     pub fn own(&mut self, ty: TypeResourceTableIndex, handle: u32) -> Result<Rc<dyn Any>> {
-        let slot = self.state.take_own(self.instance(), self.types[ty].unwrap_concrete_ty().as_u32(), handle)?;
-        Ok(self.state.host_resources.remove(slot.object as usize))
+        let object = self.state.take_own(self.instance(), self.types[ty].unwrap_concrete_ty().as_u32(), handle)?;
+        Ok(self.state.host_resources.remove(object as usize))
     }
 
     /// Looks at a host resource through a handle, owned or borrowed. An owned one is lent until the call is resolved

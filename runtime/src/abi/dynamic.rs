@@ -17,11 +17,11 @@ impl LiftCx<'_> {
     /// Takes the handle of an owned resource out of the table, whoever implements it.
     pub(crate) fn own_dynamic(&mut self, table: TypeResourceTableIndex, handle: u32) -> Result<Handle> {
         let (ty, _) = self.state.resource_type(table);
-        let slot = self.state.take_own(self.instance(), ty, handle)?;
+        let object = self.state.take_own(self.instance(), ty, handle)?;
         if is_host(self.state.plan(), ty) {
-            return Ok(Handle::Host(self.state.host_resources.remove(slot.object as usize)));
+            return Ok(Handle::Host(self.state.host_resources.remove(object as usize)));
         }
-        Ok(Handle::Guest { ty, rep: slot.object })
+        Ok(Handle::Guest { ty, rep: object })
     }
 
     /// The host holds the readable end of `stream` from now on.

@@ -63,13 +63,15 @@ impl State {
         self.handles(instance).add(Slot::new(Kind::Own, rt, rep))
     }
 
+    #[inline]
     fn resource(&mut self, instance: u32, rt: u32, handle: u32) -> Result<&mut Slot> {
-        let slot = *self.handles(instance).get(handle)?;
-        if !matches!(slot.kind, Kind::Own | Kind::Borrow) {
-            bail!("handle {handle} is a {:?}, not a resource", slot.kind);
+        let slot = self.handles(instance).get(handle)?;
+        let (kind, ty) = (slot.kind, slot.ty);
+        if !matches!(kind, Kind::Own | Kind::Borrow) {
+            bail!("handle {handle} is a {kind:?}, not a resource");
         }
-        if slot.ty != rt {
-            return other_resource(self.plan(), handle, rt, slot.ty);
+        if ty != rt {
+            return other_resource(self.plan(), handle, rt, ty);
         }
         self.handles(instance).get_mut(handle)
     }
@@ -79,23 +81,23 @@ impl State {
         Ok(self.resource(instance, rt, handle)?.object)
     }
 
-    /// Takes an owned handle out of a table.
-    pub(crate) fn take_own(&mut self, instance: u32, rt: u32, handle: u32) -> Result<Slot> {
-        let slot = *self.resource(instance, rt, handle)?;
-        if slot.kind != Kind::Own {
+    /// Takes an owned handle out of a table; gives what it stands for.
+    pub(crate) fn take_own(&mut self, instance: u32, rt: u32, handle: u32) -> Result<u32> {
+        let &mut Slot { kind, scope, object, .. } = self.resource(instance, rt, handle)?;
+        if kind != Kind::Own {
             bail!("cannot lift own resource from a borrow");
         }
-        if slot.scope != 0 {
+        if scope != 0 {
             bail!("cannot remove owned resource while borrowed");
         }
         self.handles(instance).remove(handle)?;
-        Ok(slot)
+        Ok(object)
     }
 
     /// Moves ownership from one table to another.
     pub(crate) fn transfer_own(&mut self, from: u32, from_rt: u32, handle: u32, to: u32, to_rt: u32) -> Result<u32> {
-        let slot = self.take_own(from, from_rt, handle)?;
-        self.handles(to).add(Slot::new(Kind::Own, to_rt, slot.object))
+        let object = self.take_own(from, from_rt, handle)?;
+        self.handles(to).add(Slot::new(Kind::Own, to_rt, object))
     }
 
     /// Lends a handle to the callee that is being started, the current task.

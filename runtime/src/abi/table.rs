@@ -152,12 +152,12 @@ impl Table {
         }
     }
 
-    pub fn remove(&mut self, index: u32) -> Result<Slot> {
-        let slot = *self.get(index)?;
-        self.slots[index as usize] = Slot::new(Kind::Free, 0, self.free);
+    pub fn remove(&mut self, index: u32) -> Result<()> {
+        let next = self.free;
+        *self.get_mut(index)? = Slot::new(Kind::Free, 0, next);
         self.free = index;
         self.used -= 1;
-        Ok(slot)
+        Ok(())
     }
 
     /// The waitables that have joined a set.

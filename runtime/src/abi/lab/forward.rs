@@ -42,7 +42,8 @@ fn take(state: &mut State, instance: u32, handle: u32, [stream, future]: [Kind; 
     if slot.set != NONE {
         bail!("cannot forward {handle}: the end is in a waitable set");
     }
-    handles.remove(handle)
+    handles.remove(handle)?;
+    Ok(slot)
 }
 
 /// The writer of the stream that `end` reads becomes the writer of `sink`.

@@ -157,6 +157,27 @@ enum Act {
     Expire(u16),
 }
 
+#[test]
+fn timers_among_many_that_were_cancelled_fire_in_their_order() {
+    let start = Instant::now();
+    let at = |n: u64| start + Duration::from_secs(n);
+    let mut timers = Timers::default();
+    // The last are due first, and every hundredth stays.
+    let keys: Vec<_> = (0..1000).rev().map(|n| (n, timers.arm(at(n), Waker::noop().clone()))).collect();
+    for (n, key) in keys {
+        if n % 100 != 0 {
+            assert!(timers.cancel(key).is_some(), "{n}");
+        }
+    }
+    assert_eq!(timers.len(), 10);
+    let mut fired = Vec::new();
+    for n in (0..1000).step_by(100) {
+        assert_eq!(timers.next_deadline(), Some(at(n)));
+        timers.expire(at(n), &mut fired);
+    }
+    assert_eq!((fired.len(), timers.len(), timers.next_deadline()), (10, 0, None));
+}
+
 proptest! {
     /// The heap against a sorted list.
     #[test]

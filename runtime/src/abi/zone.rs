@@ -16,7 +16,7 @@ use crate::component::EPOCH_TICK;
 use crate::executor;
 use crate::host::value::{Lift, Lower, lift_result, lower_params};
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -67,7 +67,7 @@ struct Deferred {
 }
 
 /// Calls by their lift.
-type Calls = Vec<(u32, Box<dyn HostCaller>)>;
+type Calls = Vec<(u32, Rc<dyn HostCaller>)>;
 
 impl Deferred {
     fn has_work(&self) -> bool {
@@ -161,15 +161,14 @@ impl Zone {
         guard: impl Any,
         returned: impl FnOnce(&R, &mut State) -> Result<()> + 'static,
     ) -> Call<R> {
-        let shared = Rc::new(RefCell::new(CallState::default()));
-        let caller =
-            TypedCaller { params: Some(params), shared: shared.clone(), guard: Some(guard), returned: Some(returned) };
-        self.begin(export.lift, Box::new(caller));
-        Call { shared, zone: self.downgrade() }
+        let values = Typed { params: Some(params), returned: Some(returned) };
+        let call = Rc::new(HostCall::new(values, guard));
+        self.begin(export.lift, call.clone());
+        Call { shared: call, zone: self.downgrade() }
     }
 
     /// Hands a call to the store: now, or when nobody uses it.
-    fn begin(&self, lift: u32, mut caller: Box<dyn HostCaller>) {
+    fn begin(&self, lift: u32, caller: Rc<dyn HostCaller>) {
         if let Some(poison) = &*self.0.poison.borrow() {
             caller.end(Some(poison.clone()));
             caller.exited();
@@ -401,7 +400,7 @@ impl Inner {
         *self.poison.borrow_mut() = Some(reason.clone());
         store.data_mut().kill_all(&reason);
         let (calls, ..) = self.deferred.borrow_mut().take_work();
-        for (_, mut caller) in calls {
+        for (_, caller) in calls {
             caller.end(Some(reason.clone()));
             caller.exited();
         }
@@ -503,8 +502,13 @@ impl<P, R> Copy for Export<P, R> {}
 ///
 /// Awaiting it gives the result. Dropping it lets the guest go on; nobody will see what it returns.
 pub struct Call<R> {
-    shared: Rc<RefCell<CallState<R>>>,
+    shared: Rc<dyn Shared<R>>,
     zone: WeakZone,
+}
+
+/// What a call and its task share.
+trait Shared<R> {
+    fn state(&self) -> &RefCell<CallState<R>>;
 }
 
 struct CallState<R> {
@@ -554,11 +558,11 @@ impl<R> Future for Call<R> {
     type Output = std::result::Result<R, CallError>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut shared = self.shared.borrow_mut();
-        match shared.outcome.take() {
+        let mut state = self.shared.state().borrow_mut();
+        match state.outcome.take() {
             Some(outcome) => Poll::Ready(outcome),
             None => {
-                shared.waker = Some(task.waker().clone());
+                state.waker = Some(task.waker().clone());
                 Poll::Pending
             }
         }
@@ -572,7 +576,7 @@ impl<R: 'static> Call<R> {
         let (shared, zone) = (Rc::downgrade(&self.shared), self.zone.clone());
         move || {
             let (Some(shared), Some(zone)) = (shared.upgrade(), zone.upgrade()) else { return };
-            let Some(task) = shared.borrow().task else { return };
+            let Some(task) = shared.state().borrow().task else { return };
             zone.cancel(task);
         }
     }
@@ -581,30 +585,80 @@ impl<R: 'static> Call<R> {
     pub fn exited(&self) -> impl Future<Output = ()> + 'static {
         let shared = self.shared.clone();
         poll_fn(move |task| {
-            let mut shared = shared.borrow_mut();
-            if shared.exited {
+            let mut state = shared.state().borrow_mut();
+            if state.exited {
                 return Poll::Ready(());
             }
-            shared.exit_waker = Some(task.waker().clone());
+            state.exit_waker = Some(task.waker().clone());
             Poll::Pending
         })
     }
 }
 
-struct TypedCaller<P, R, G, F> {
-    params: Option<P>,
-    shared: Rc<RefCell<CallState<R>>>,
-    guard: Option<G>,
-    returned: Option<F>,
+/// A call of the host: what its task asks, and what `Call` looks at.
+struct HostCall<R, V, G> {
+    state: RefCell<CallState<R>>,
+    values: RefCell<V>,
+    /// Dropped when nothing of the call runs any more.
+    guard: Cell<Option<G>>,
 }
 
-impl<P, R, G, F> TypedCaller<P, R, G, F> {
-    fn settle(&self, outcome: std::result::Result<R, CallError>) {
-        self.shared.borrow_mut().settle(outcome);
+/// How the parameters of a call get into a zone, and its result out.
+trait Values<R> {
+    /// Asked once.
+    fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()>;
+    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<R>;
+}
+
+impl<R, V, G> HostCall<R, V, G> {
+    fn new(values: V, guard: G) -> Self {
+        HostCall { state: RefCell::default(), values: RefCell::new(values), guard: Cell::new(Some(guard)) }
     }
 }
 
-impl<P: Lower, R: Lift, G: Any, F> HostCaller for TypedCaller<P, R, G, F>
+impl<R, V, G> Shared<R> for HostCall<R, V, G> {
+    fn state(&self) -> &RefCell<CallState<R>> {
+        &self.state
+    }
+}
+
+impl<R, V: Values<R>, G> HostCaller for HostCall<R, V, G> {
+    fn lower(&self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
+        self.values.borrow_mut().lower(cx, params, sink)
+    }
+
+    fn lift(&self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
+        let value = self.values.borrow_mut().lift(cx, results, flat)?;
+        self.state.borrow_mut().settle(Ok(value));
+        Ok(())
+    }
+
+    fn end(&self, trap: Option<Rc<str>>) {
+        let mut state = self.state.borrow_mut();
+        if state.outcome.is_none() {
+            state.settle(Err(trap.map_or(CallError::Cancelled, CallError::Trap)));
+        }
+    }
+
+    fn is_task(&self, task: u32) {
+        self.state.borrow_mut().task = Some(task);
+    }
+
+    fn exited(&self) {
+        self.state.borrow_mut().task = None;
+        // While nothing is borrowed: what it does is its own affair.
+        drop(self.guard.take());
+        self.state.borrow_mut().exited();
+    }
+}
+
+/// Values of Rust types.
+struct Typed<P, F> {
+    params: Option<P>,
+    returned: Option<F>,
+}
+
+impl<P: Lower, R: Lift, F> Values<R> for Typed<P, F>
 where
     F: FnOnce(&R, &mut State) -> Result<()>,
 {
@@ -613,7 +667,7 @@ where
         lower_params(cx, params, value, MAX_FLAT_PARAMS, sink)
     }
 
-    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()> {
+    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<R> {
         // `task.return` passes up to 16 flat values, a sync function's result only one.
         let max =
             if flat.len() > 1 || R::LAYOUT.flat <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
@@ -621,24 +675,7 @@ where
         if let Some(returned) = self.returned.take() {
             returned(&value, cx.state)?;
         }
-        self.settle(Ok(value));
-        Ok(())
-    }
-
-    fn end(&mut self, trap: Option<Rc<str>>) {
-        if self.params.is_some() || self.shared.borrow().outcome.is_none() {
-            self.settle(Err(trap.map_or(CallError::Cancelled, CallError::Trap)));
-        }
-    }
-
-    fn is_task(&mut self, task: u32) {
-        self.shared.borrow_mut().task = Some(task);
-    }
-
-    fn exited(&mut self) {
-        self.shared.borrow_mut().task = None;
-        self.guard = None;
-        self.shared.borrow_mut().exited();
+        Ok(value)
     }
 }
 

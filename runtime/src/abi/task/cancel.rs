@@ -54,7 +54,7 @@ impl State {
                 let instance = entry.instance;
                 self.leave_gate(instance, task);
                 let task = self.tasks.remove(task as usize);
-                if let Caller::Host(mut caller) = task.caller {
+                if let Caller::Host(caller) = task.caller {
                     caller.end(None);
                     caller.exited();
                 }

@@ -22,6 +22,7 @@ use super::thread::Wait;
 use super::waitable::Event;
 use crate::component::plan::Lower;
 use crate::component::shims::{Layout, MUST_WAIT, PARKED, record};
+use std::rc::Rc;
 use wasmtime::{StoreContextMut, bail};
 use wasmtime_environ::component::TypeTupleIndex;
 
@@ -72,21 +73,21 @@ pub(crate) enum Caller {
     },
     /// A guest's thread that waits for the result.
     Parked(u32),
-    Host(Box<dyn HostCaller>),
+    Host(Rc<dyn HostCaller>),
 }
 
 /// The host's side of a call to an exported function.
 pub(crate) trait HostCaller {
     /// Lowers the parameters.
-    fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()>;
+    fn lower(&self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()>;
     /// Lifts the results: the function has returned.
-    fn lift(&mut self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()>;
+    fn lift(&self, cx: &mut LiftCx<'_>, results: TypeTupleIndex, flat: &[u64]) -> Result<()>;
     /// The task has ended without returning: it acknowledged its cancellation, or the zone died for the reason given.
-    fn end(&mut self, trap: Option<std::rc::Rc<str>>);
+    fn end(&self, trap: Option<Rc<str>>);
     /// The call is task `task` of the zone, until it has exited.
-    fn is_task(&mut self, task: u32);
+    fn is_task(&self, task: u32);
     /// The task has exited: nothing of it runs any more.
-    fn exited(&mut self);
+    fn exited(&self);
 }
 
 /// What a task waits for.
@@ -338,7 +339,7 @@ impl State {
             }
             Caller::Guest { subtask: None } => self.give_back(task.lent),
             Caller::Parked(_) => unreachable!("it goes on when the task resolves"),
-            Caller::Host(mut caller) => caller.exited(),
+            Caller::Host(caller) => caller.exited(),
         }
         Ok(())
     }
@@ -526,7 +527,7 @@ impl State {
     }
 
     /// A call of the host to exported function `lift`.
-    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Box<dyn HostCaller>) -> Result<()> {
+    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
         let (instance, kind) = (entry.instance, entry.kind);
@@ -535,12 +536,12 @@ impl State {
         let task = Task::new(Record::NONE, instance, Caller::Host(caller), Run::Entering(Start::Lift(lift)));
         let task = Task { callback, exclusive, async_type, ..task };
         let task = self.tasks.insert(task) as u32;
-        if let Caller::Host(caller) = &mut self.tasks[task as usize].caller {
+        if let Caller::Host(caller) = &self.tasks[task as usize].caller {
             caller.is_task(task);
         }
         if async_type {
             if let Err(refusal) = self.wait_to_enter(instance, Entrant::Task(task)) {
-                if let Caller::Host(mut caller) = self.tasks.remove(task as usize).caller {
+                if let Caller::Host(caller) = self.tasks.remove(task as usize).caller {
                     caller.end(Some(refusal.to_string().into()));
                     caller.exited();
                 }
@@ -569,10 +570,10 @@ impl State {
     }
 
     /// The zone is dead: everybody who waits for it learns why.
-    pub(crate) fn kill_all(&mut self, reason: &std::rc::Rc<str>) {
+    pub(crate) fn kill_all(&mut self, reason: &Rc<str>) {
         self.poison = Some(reason.clone());
         for task in self.tasks.drain() {
-            if let Caller::Host(mut caller) = task.caller {
+            if let Caller::Host(caller) = task.caller {
                 caller.end(Some(reason.clone()));
                 caller.exited();
             }

@@ -132,20 +132,17 @@ fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, recor
     state.records().set_field(record, record::MODE, record::MODE_HOST);
     state.records().set_field(record, record::RETURN_SIGNATURE, signature);
     let options = &plan.options[lift.options as usize];
-    let mut caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
+    let Caller::Host(caller) = &state.tasks[task as usize].caller else {
+        unreachable!("a function that is lifted to the host is called by the host")
+    };
+    let caller = caller.clone();
     if let Some(memory) = options.memory() {
         store.refresh_memory(memory.as_u32());
     }
     let mut flat = [0; record::SCRATCH_SLOTS as usize];
-    let mut lowered = Ok(());
-    if let Caller::Host(caller) = &mut caller {
-        let mut cx = LowerCx::new(store.as_context_mut(), plan, options);
-        lowered = caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat));
-    }
+    let mut cx = LowerCx::new(store.as_context_mut(), plan, options);
+    caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat))?;
     let state = store.data_mut();
-    state.tasks[task as usize].caller = caller;
-    // Not before: whoever waits for the call learns of a trap through its task.
-    lowered?;
     for (slot, value) in flat.iter().take(lift.signature.params.len()).enumerate() {
         state.records().set_scratch(slot as u32, *value);
     }
@@ -167,9 +164,9 @@ pub(crate) fn return_to_host(
     let state = store.data_mut();
     let record = state.current_task();
     let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
-    let caller = std::mem::replace(&mut state.tasks[task as usize].caller, Caller::Guest { subtask: None });
-    let Caller::Host(mut caller) = caller else { bail!("`task.return` to the host by a task of a guest") };
-    let lifted = caller.lift(&mut LiftCx::new(state, &compiled.plan, options), results, flat);
-    state.tasks[task as usize].caller = Caller::Host(caller);
-    lifted
+    let Caller::Host(caller) = &state.tasks[task as usize].caller else {
+        bail!("`task.return` to the host by a task of a guest")
+    };
+    let caller = caller.clone();
+    caller.lift(&mut LiftCx::new(state, &compiled.plan, options), results, flat)
 }

@@ -18,6 +18,7 @@
 mod host;
 mod lab;
 mod puppet;
+mod report;
 mod run;
 mod script;
 mod traps;
@@ -33,6 +34,7 @@ use abi_spec::program::Program;
 use abi_spec::sched::Rng;
 use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
+use report::report;
 use run::{Drivers, Shown, Way};
 
 /// Programs of each kind of guests, if nobody asks for more.
@@ -152,11 +154,11 @@ fn compare(name: &str, count: u64, write: impl Fn(u64) -> Program) {
             }
         }
     }
-    eprintln!(
+    report(format_args!(
         "model and runtime, {name}: SEED={first}, {count} programs, {operations} operations, {unclear} inconclusive, {others} not components, \
          {divergences} divergences, {:.1?}",
         begun.elapsed()
-    );
+    ));
     assert_eq!(divergences, 0, "{name}");
 }
 

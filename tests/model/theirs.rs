@@ -8,6 +8,7 @@
 //! Not compared: hosts that do more than call, extensions, memory at the end, and what a trap is about that both sides have.
 
 mod puppet;
+mod report;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use abi_spec::program::{Func, Program};
 use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
 use puppet::Line;
+use report::report;
 use wasmtime::component::{Accessor, Component, Instance, Linker, TypedFunc};
 use wasmtime::{Config, Engine, OptLevel, Store, StoreContextMut};
 
@@ -479,11 +481,11 @@ fn compare(name: &str, write: impl Fn(u64) -> Program, found: &mut Found) {
             None => found.unknown.push(format!("{name}: {class}")),
         }
     }
-    eprintln!(
+    report(format_args!(
         "model and wasmtime, {name}: SEED={first}, {count} programs, {operations} operations, {unclear} inconclusive, \
-         {others} not components, {divergences} divergences, {:.1?}\n",
+         {others} not components, {divergences} divergences, {:.1?}",
         begun.elapsed()
-    );
+    ));
 }
 
 /// The program that shows this class, made smaller, and what it showed.
@@ -509,13 +511,13 @@ fn random_programs_on_wasmtime_see_what_the_model_allows_or_a_known_divergence()
     compare("scrambled, one body", |seed| scrambled(Shape::Single, seed), &mut found);
     compare("scrambled, calls", |seed| scrambled(Shape::Layers, seed), &mut found);
     compare("scrambled, threads", |seed| scrambled(Shape::LayerThreads, seed), &mut found);
-    eprintln!("left out: promote-before-the-start.wast, promote-leaves-the-suspended.wast");
+    report(format_args!("left out: promote-before-the-start.wast, promote-leaves-the-suspended.wast"));
     for (row, script) in ROWS {
         match found.rows.remove(row) {
-            Some(count) => eprintln!("{row}: shown by {count} programs ({script})"),
-            None => eprintln!("{row}: shown by no program ({script})"),
+            Some(count) => report(format_args!("{row}: shown by {count} programs ({script})")),
+            None => report(format_args!("{row}: shown by no program ({script})")),
         }
     }
-    found.rows.iter().for_each(|(row, count)| eprintln!("{row}: shown by {count} programs"));
+    found.rows.iter().for_each(|(row, count)| report(format_args!("{row}: shown by {count} programs")));
     assert!(found.unknown.is_empty(), "disagreements that are not known:\n{}", found.unknown.join("\n"));
 }

@@ -34,6 +34,16 @@ enum Readable {
     Guest(ReadEnd),
 }
 
+impl Readable {
+    /// Begins to read if a guest writes; a source of the host is asked when somebody wants something of it.
+    fn begin<T: Lift>(&self, state: &mut State, max: usize) -> Result<()> {
+        match self {
+            Readable::Guest(end) => end.begin_read(state, max, lift_items::<T>),
+            Readable::Source(_) => Ok(()),
+        }
+    }
+}
+
 impl<T: 'static> StreamReader<T> {
     /// A stream that the host writes.
     pub fn new(source: impl Source) -> Self {
@@ -57,10 +67,7 @@ impl<T: 'static> StreamReader<T> {
     where
         T: Lift,
     {
-        match &self.end {
-            Readable::Guest(end) => end.begin_read(state, max, lift_items::<T>),
-            Readable::Source(_) => Ok(()),
-        }
+        self.end.begin::<T>(state, max)
     }
 
     /// The next elements, at most `max` of them; `None` at the end of the stream.
@@ -112,10 +119,7 @@ impl<T: 'static> FutureReader<T> {
     where
         T: Lift,
     {
-        match &self.end {
-            Readable::Guest(end) => end.begin_read(state, 1, lift_items::<T>),
-            Readable::Source(_) => Ok(()),
-        }
+        self.end.begin::<T>(state, 1)
     }
 
     /// The value. A future of the host that comes back from a guest is awaited directly.

@@ -18,8 +18,8 @@
 mod host;
 mod lab;
 mod puppet;
-mod report;
 mod run;
+mod runs;
 mod script;
 mod traps;
 
@@ -34,8 +34,8 @@ use abi_spec::program::Program;
 use abi_spec::sched::Rng;
 use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
-use report::report;
 use run::{Drivers, Shown, Way};
+use runs::{number, report};
 
 /// Programs of each kind of guests, if nobody asks for more.
 const PROGRAMS: u64 = 350;
@@ -64,10 +64,6 @@ struct Difference {
     allowed: Vec<Record>,
     /// What the trap says that should be its end, as far as one can tell.
     trap: Option<String>,
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 fn check(drivers: &Drivers, program: &Program, way: Way) -> Verdict {

@@ -8,7 +8,7 @@
 //! Not compared: hosts that do more than call, extensions, memory at the end, and what a trap is about that both sides have.
 
 mod puppet;
-mod report;
+mod runs;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ use abi_spec::program::{Func, Program};
 use abi_spec::shrink::shrink;
 use abi_spec::world::{Code, World};
 use puppet::Line;
-use report::report;
+use runs::{number, report};
 use wasmtime::component::{Accessor, Component, Instance, Linker, TypedFunc};
 use wasmtime::{Config, Engine, OptLevel, Store, StoreContextMut};
 
@@ -429,10 +429,6 @@ struct Found {
     /// How many programs showed each row of `KNOWN` and `QUIRKS`.
     rows: BTreeMap<&'static str, u64>,
     unknown: Vec<String>,
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
 /// Without what would hide all else: wasmtime's `thread.*-then-promote` is another operation.

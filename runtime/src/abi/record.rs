@@ -1,12 +1,13 @@
 //! The host's view of the memory that it shares with the shims (`component::shims::record` has the layout).
 //!
 //! Offsets are either constants of the layout or record offsets that the shims or `allocate` handed out; both stay within
-//! the part of the memory that exists, which every access asserts.
+//! the part of the memory that exists. The header always does; everywhere else it is asserted, once for a record's fields.
 #![expect(unsafe_code, reason = "reads and writes shared wasm memory through its base address, which cannot move")]
 
 use crate::abi::Result;
 use crate::component::plan::Adapter;
 use crate::component::shims::{self, record};
+use std::marker::PhantomData;
 use wasmtime::{AsContextMut, Memory, bail};
 
 /// Offset of a task record in the shared memory.
@@ -27,15 +28,40 @@ pub(crate) struct Records {
     used: usize,
 }
 
+/// The fields of one record.
+pub(crate) struct Fields<'a> {
+    base: *mut u8,
+    records: PhantomData<&'a mut Records>,
+}
+
+impl Fields<'_> {
+    #[inline]
+    fn at(&self, field: u32) -> *mut u32 {
+        assert!(field + 4 <= record::SIZE, "not a field of a record");
+        // SAFETY: `Records::fields` has looked that a whole record is there, and the assertion above that this is in it.
+        unsafe { self.base.add(field as usize) }.cast()
+    }
+
+    #[inline]
+    pub fn get(&self, field: u32) -> u32 {
+        // SAFETY: `at` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.at(field).read_unaligned() }
+    }
+
+    #[inline]
+    pub fn set(&mut self, field: u32, value: u32) {
+        // SAFETY: as in `get`.
+        unsafe { self.at(field).write_unaligned(value) }
+    }
+}
+
 impl Records {
     pub fn new(store: &mut impl AsContextMut, memory: Memory, instances: u32) -> Self {
         let store = store.as_context_mut();
-        let mut records = Records {
-            memory,
-            base: memory.data_ptr(&store),
-            len: memory.data_size(&store),
-            used: record::first(instances) as usize,
-        };
+        let len = memory.data_size(&store);
+        assert!(record::INSTANCES as usize <= len, "the shims declare a memory that has room for the header");
+        let mut records =
+            Records { memory, base: memory.data_ptr(&store), len, used: record::first(instances) as usize };
         records.link_free();
         records
     }
@@ -43,30 +69,54 @@ impl Records {
     /// The address of `len` bytes at `offset`.
     #[inline]
     fn range(&self, offset: u32, len: usize) -> *mut u8 {
-        assert!(offset as usize + len <= self.len, "offset {offset} outside of the shared memory");
+        assert!(offset as usize + len <= self.len, "outside of the shared memory");
         // SAFETY: in bounds by the assertion above; the memory is kept alive by the store that owns `self`, and it never
         // moves because the engine is configured with `memory_may_move(false)`.
         unsafe { self.base.add(offset as usize) }
     }
 
+    /// As `range`, in the header. Nothing is left of the assertion where `offset` is a constant.
+    #[inline]
+    fn header(&self, offset: u32, len: usize) -> *mut u8 {
+        assert!(offset as usize + len <= record::INSTANCES as usize, "not in the header");
+        // SAFETY: in the header by the assertion above, and hence in bounds by that of `new`; otherwise as in `range`.
+        unsafe { self.base.add(offset as usize) }
+    }
+
+    /// A word of the header.
     #[inline]
     pub fn get(&self, offset: u32) -> u32 {
-        // SAFETY: `range` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
-        unsafe { self.range(offset, 4).cast::<u32>().read_unaligned() }
+        // SAFETY: `header` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.header(offset, 4).cast::<u32>().read_unaligned() }
     }
 
     #[inline]
     pub fn set(&mut self, offset: u32, value: u32) {
         // SAFETY: as in `get`.
-        unsafe { self.range(offset, 4).cast::<u32>().write_unaligned(value) }
+        unsafe { self.header(offset, 4).cast::<u32>().write_unaligned(value) }
     }
 
+    #[inline]
+    fn word(&self, offset: u32) -> *mut u32 {
+        self.range(offset, 4).cast()
+    }
+
+    #[inline]
     pub fn field(&self, task: Record, field: u32) -> u32 {
-        self.get(task.0 + field)
+        // SAFETY: `word` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        unsafe { self.word(task.0 + field).read_unaligned() }
     }
 
+    #[inline]
     pub fn set_field(&mut self, task: Record, field: u32, value: u32) {
-        self.set(task.0 + field, value);
+        // SAFETY: as in `field`.
+        unsafe { self.word(task.0 + field).write_unaligned(value) }
+    }
+
+    /// All fields of one record.
+    #[inline]
+    pub fn fields(&mut self, task: Record) -> Fields<'_> {
+        Fields { base: self.range(task.0, record::SIZE as usize), records: PhantomData }
     }
 
     /// Keeps the pointer that the caller of `adapter` wants its result through; without meaning if it has none.
@@ -86,32 +136,43 @@ impl Records {
         word(record::RESULT) | word(record::RESULT + 4) << 32
     }
 
+    #[inline]
     pub fn current(&self) -> Record {
         Record(self.get(record::CURRENT))
     }
 
+    #[inline]
     pub fn set_current(&mut self, task: Record) {
         self.set(record::CURRENT, task.0);
     }
 
+    #[inline]
     pub fn gate(&self, instance: u32) -> u32 {
-        self.get(record::gate(instance))
+        // SAFETY: as in `field`.
+        unsafe { self.word(record::gate(instance)).read_unaligned() }
     }
 
-    pub fn set_gate(&mut self, instance: u32, bits: u32, on: bool) {
-        let gate = self.gate(instance);
-        self.set(record::gate(instance), if on { gate | bits } else { gate & !bits });
+    /// Gives the bits that are set then.
+    #[inline]
+    pub fn set_gate(&mut self, instance: u32, bits: u32, on: bool) -> u32 {
+        let word = self.word(record::gate(instance));
+        // SAFETY: as in `field`.
+        let gate = unsafe { word.read_unaligned() };
+        let gate = if on { gate | bits } else { gate & !bits };
+        // SAFETY: as above.
+        unsafe { word.write_unaligned(gate) };
+        gate
     }
 
     pub fn scratch(&self, slot: u32) -> u64 {
-        let at = self.range(record::SCRATCH + slot * 8, 8);
-        // SAFETY: `range` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
+        let at = self.header(record::SCRATCH + slot * 8, 8);
+        // SAFETY: `header` is in bounds; wasm does not run while the host does, so nobody writes meanwhile.
         unsafe { at.cast::<u64>().read_unaligned() }
     }
 
     pub fn set_scratch(&mut self, slot: u32, value: u64) {
         assert!(slot < record::SCRATCH_SLOTS, "a job takes at most {} values", record::SCRATCH_SLOTS);
-        let at = self.range(record::SCRATCH + slot * 8, 8);
+        let at = self.header(record::SCRATCH + slot * 8, 8);
         // SAFETY: as in `scratch`.
         unsafe { at.cast::<u64>().write_unaligned(value) }
     }
@@ -171,7 +232,7 @@ impl Records {
         let mut next = self.get(record::FREE);
         while next != 0 {
             free += 1;
-            next = self.get(next + record::NEXT);
+            next = self.field(Record(next), record::NEXT);
         }
         (self.used - record::first(instances) as usize) / record::SIZE as usize - free
     }

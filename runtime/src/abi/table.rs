@@ -143,6 +143,14 @@ impl Table {
         }
     }
 
+    /// A handle that is there: somebody who keeps it busy has its index.
+    #[inline(always)]
+    pub fn known(&mut self, index: u32) -> &mut Slot {
+        let slot = &mut self.slots[index as usize];
+        assert!(slot.kind != Kind::Free, "handle {index} is gone, though somebody keeps it busy");
+        slot
+    }
+
     /// A handle of this kind and type.
     #[inline]
     pub fn expect(&mut self, index: u32, kind: Kind, ty: u32) -> Result<&mut Slot> {

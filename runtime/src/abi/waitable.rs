@@ -3,6 +3,9 @@
 //! A waitable is a slot of a handle table with room for one pending event. A set keeps a queue of its waitables that have
 //! one, linked through their slots, so that nothing is searched. The event's payload is made when it is delivered: several
 //! things that happen to one waitable before that are one event.
+//!
+//! What a chunk of a stream passes on its way to a waiting task is always inlined, here, in `task` and in `stream`: each step is
+//! a few loads, which cost less than a call, but their assertions make them look large to the compiler.
 
 use super::cx::Memories;
 use super::lab;
@@ -26,9 +29,56 @@ pub(crate) struct WaitableSet {
     head: u32,
     tail: u32,
     /// Tasks and threads that wait for an event and have not been told to look yet.
-    pub waiters: VecDeque<Ready>,
+    pub waiters: Waiters,
     /// Tasks and threads that wait, told or not (`num_waiting`).
     pub waiting: u32,
+}
+
+/// Who waits, oldest first. Hardly ever more than one does.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    first: Option<Ready>,
+    /// Empty if there is no first.
+    others: VecDeque<Ready>,
+}
+
+impl Waiters {
+    #[inline]
+    pub fn push(&mut self, waiter: Ready) {
+        match self.first {
+            None => self.first = Some(waiter),
+            Some(_) => self.others.push_back(waiter),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Ready> {
+        let first = self.first.take();
+        if !self.others.is_empty() {
+            self.first = self.others.pop_front();
+        }
+        first
+    }
+
+    /// Takes one out of the middle.
+    fn take(&mut self, n: usize) -> Option<Ready> {
+        if n == 0 { self.pop() } else { self.others.remove(n - 1) }
+    }
+
+    pub fn remove(&mut self, waiter: Ready) {
+        self.others.retain(|other| *other != waiter);
+        if self.first == Some(waiter) {
+            self.pop();
+        }
+    }
+
+    fn contains(&self, waiter: Ready) -> bool {
+        self.first == Some(waiter) || self.others.contains(&waiter)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
 }
 
 impl WaitableSet {
@@ -43,49 +93,44 @@ impl WaitableSet {
 
     /// Somebody else took the event that `waiter` was told of: it waits for the next.
     pub(crate) fn wait_again(&mut self, waiter: Ready) {
-        if !self.waiters.contains(&waiter) {
-            self.waiters.push_back(waiter);
+        if !self.waiters.contains(waiter) {
+            self.waiters.push(waiter);
         }
     }
 
     /// Puts a waitable that has got an event behind the others.
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, handles: &mut Table, waitable: u32) {
         let last = std::mem::replace(&mut self.tail, waitable);
         if last == NONE {
             self.head = waitable;
             return;
         }
-        linked(handles, last).next = waitable;
-        linked(handles, waitable).prev = last;
+        handles.known(last).next = waitable;
+        handles.known(waitable).prev = last;
     }
 
     /// Takes a waitable out of the queue, wherever it is.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, handles: &mut Table, waitable: u32) {
-        let slot = linked(handles, waitable);
+        let slot = handles.known(waitable);
         let prev = std::mem::replace(&mut slot.prev, NONE);
         let next = std::mem::replace(&mut slot.next, NONE);
         match prev {
             NONE => self.head = next,
-            prev => linked(handles, prev).next = next,
+            prev => handles.known(prev).next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => linked(handles, next).prev = prev,
+            next => handles.known(next).prev = prev,
         }
     }
 }
 
-/// A waitable that is in a queue, or about to be.
-#[inline]
-fn linked(handles: &mut Table, waitable: u32) -> &mut Slot {
-    handles.get_mut(waitable).expect("waitables leave their set before their handle goes")
-}
-
 impl State {
     pub(crate) fn waitable_set_new(&mut self, instance: u32) -> Result<u32> {
-        let set = WaitableSet { instance, elements: 0, head: NONE, tail: NONE, waiters: VecDeque::new(), waiting: 0 };
+        let set =
+            WaitableSet { instance, elements: 0, head: NONE, tail: NONE, waiters: Waiters::default(), waiting: 0 };
         let object = self.sets.insert(set) as u32;
         self.handles(instance).add(Slot::new(Kind::Set, 0, object))
     }
@@ -144,22 +189,30 @@ impl State {
         if pending {
             entry.unlink(handles, waitable);
         }
-        linked(handles, waitable).set = NONE;
+        handles.known(waitable).set = NONE;
     }
 
     /// `set_pending_event`: overwrites an event that is already pending.
+    #[inline(always)]
     pub(crate) fn post(&mut self, instance: u32, waitable: u32, event: EventCode, payload: Option<u32>) {
-        let slot = self.handles(instance).get_mut(waitable).expect("an event is only posted to a handle that exists");
+        let slot = self.handles(instance).known(waitable);
         let fresh = slot.event == EventCode::None;
         slot.event = event;
         slot.lazy = payload.is_none();
         slot.payload = payload.unwrap_or(0);
-        let (set, waiter) = (slot.set, slot.waiter);
-        if fresh && set != NONE {
+        // Once for an event, however often it is overwritten: a guest may do that without end.
+        if fresh {
+            let (set, waiter) = (slot.set, slot.waiter);
+            self.announce(instance, waitable, set, waiter);
+        }
+    }
+
+    /// A waitable of this set, or that this thread waits for alone, has got an event.
+    fn announce(&mut self, instance: u32, waitable: u32, set: u32, waiter: u32) {
+        if set != NONE {
             self.enqueue(set, instance, waitable);
         }
-        // Once for an event, however often it is overwritten: a guest may do that without end.
-        if fresh && waiter != NONE {
+        if waiter != NONE {
             self.ready.push_back(Ready::Thread(waiter));
         }
     }
@@ -167,7 +220,7 @@ impl State {
     /// Takes back an event that was not delivered.
     pub(super) fn take_back(&mut self, instance: u32, waitable: u32) {
         let handles = &mut self.instances[instance as usize].handles;
-        let slot = linked(handles, waitable);
+        let slot = handles.known(waitable);
         if slot.event == EventCode::None {
             return;
         }
@@ -177,13 +230,14 @@ impl State {
         }
     }
 
+    #[inline(always)]
     fn enqueue(&mut self, set: u32, instance: u32, waitable: u32) {
         let set = &mut self.sets[set as usize];
         set.append(&mut self.instances[instance as usize].handles, waitable);
         // One event wakes one waiter; it looks for itself whether the event is still there.
         let waiter = match &self.watch {
-            None => set.waiters.pop_front(),
-            Some(watch) => set.waiters.remove(watch.choose(Choice::Waiter, set.waiters.len(), 0)),
+            None => set.waiters.pop(),
+            Some(watch) => set.waiters.take(watch.choose(Choice::Waiter, set.waiters.len(), 0)),
         };
         if let Some(waiter) = waiter {
             self.ready.push_back(waiter);
@@ -191,7 +245,7 @@ impl State {
     }
 
     /// The waitable whose event a set gives next, and its instance: the one that came first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first_event(&self, set: u32) -> Option<(u32, u32)> {
         let entry = &self.sets[set as usize];
         let (instance, first) = entry.first()?;
@@ -210,13 +264,14 @@ impl State {
     }
 
     /// `get_pending_event`: makes the payload, with all that delivery changes.
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, instance: u32, waitable: u32) -> Event {
         let handles = &mut self.instances[instance as usize].handles;
-        let set = linked(handles, waitable).set;
-        if set != NONE {
-            self.sets[set as usize].unlink(handles, waitable);
+        let slot = handles.known(waitable);
+        if slot.set != NONE {
+            self.sets[slot.set as usize].unlink(handles, waitable);
         }
-        let slot = linked(handles, waitable);
+        let slot = handles.known(waitable);
         let event = std::mem::replace(&mut slot.event, EventCode::None);
         assert!(event != EventCode::None, "only a pending event is delivered");
         let payload = match slot.kind {
@@ -291,4 +346,33 @@ pub(crate) fn store_event(
     target[..4].copy_from_slice(&p1.to_le_bytes());
     target[4..].copy_from_slice(&p2.to_le_bytes());
     Ok(code as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn waiters_leave_in_the_order_in_which_they_came(steps in proptest::collection::vec((0..4, 0..6u32), 0..60)) {
+            let (mut waiters, mut expected) = (Waiters::default(), VecDeque::new());
+            for (step, n) in steps {
+                match step {
+                    0 => prop_assert_eq!(waiters.pop(), expected.pop_front()),
+                    1 => prop_assert_eq!(waiters.take(n as usize), expected.remove(n as usize)),
+                    2 => {
+                        waiters.remove(Ready::Task(n));
+                        expected.retain(|waiter| *waiter != Ready::Task(n));
+                    }
+                    _ if waiters.contains(Ready::Task(n)) => prop_assert!(expected.contains(&Ready::Task(n))),
+                    _ => {
+                        waiters.push(Ready::Task(n));
+                        expected.push_back(Ready::Task(n));
+                    }
+                }
+                prop_assert_eq!(waiters.len(), expected.len());
+            }
+        }
+    }
 }

@@ -99,6 +99,7 @@ impl State {
         }
     }
 
+    #[cold]
     fn let_look(&mut self, instance: u32) {
         let entry = &mut self.instances[instance as usize];
         if !entry.entering.is_empty() && !std::mem::replace(&mut entry.opening, true) {

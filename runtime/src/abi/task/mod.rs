@@ -277,6 +277,7 @@ impl State {
     }
 
     /// What follows from a callback's code, or from the end of a function without one.
+    #[inline(always)]
     fn after_code(&mut self, task: u32, code: u32) -> Result<()> {
         match code & 0xf {
             EXIT => self.exit(task),
@@ -293,7 +294,7 @@ impl State {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait_for(&mut self, task: u32, handle: u32) -> Result<()> {
         let entry = &mut self.tasks[task as usize];
         let set = self.instances[entry.instance as usize].handles.expect(handle, Kind::Set, 0)?.object;
@@ -305,7 +306,7 @@ impl State {
         } else if set.has_event() {
             self.make_ready(task);
         } else {
-            set.waiters.push_back(Ready::Task(task));
+            set.waiters.push(Ready::Task(task));
         }
         Ok(())
     }
@@ -441,16 +442,16 @@ impl State {
     fn remove_waiter(&mut self, task: u32) {
         if let Run::Waiting { set } = self.tasks[task as usize].run {
             self.sets[set as usize].waiting -= 1;
-            self.sets[set as usize].waiters.retain(|waiter| *waiter != Ready::Task(task));
+            self.sets[set as usize].waiters.remove(Ready::Task(task));
             self.tasks[task as usize].run = Run::Active;
         }
     }
 
     /// What a ready task gets; `None` if it has to go on waiting.
-    #[inline]
+    #[inline(always)]
     pub(super) fn wake_event(&mut self, task: u32) -> Option<Event> {
-        let entry = self.tasks.get_mut(task as usize)?;
-        let (run, instance) = (entry.run, entry.instance);
+        let entry = self.tasks.get(task as usize)?;
+        let (run, instance, cancel) = (entry.run, entry.instance, entry.cancel);
         if !matches!(run, Run::Yielding | Run::Waiting { .. }) {
             // Woken twice: it runs already, or has not started.
             return None;
@@ -459,7 +460,7 @@ impl State {
             self.hold(task);
             return None;
         }
-        if self.take_pending_cancel(task) {
+        if cancel == Cancel::Pending && self.take_pending_cancel(task) {
             self.remove_waiter(task);
             return Some((EventCode::TaskCancelled, 0, 0));
         }
@@ -473,11 +474,11 @@ impl State {
     }
 
     /// The job that gives a waiting task its event.
-    #[inline]
+    #[inline(always)]
     fn resume(&mut self, task: u32, (code, p1, p2): Event) -> (Record, Job) {
-        let callback = self.activate(task);
+        let (record, callback) = self.activate(task);
         let slot = callback.expect("only callback functions wait without a stack");
-        (self.tasks[task as usize].record, [code as u32, p1, p2, slot])
+        (record, [code as u32, p1, p2, slot])
     }
 
     /// Whoever waits with a cancellation pending is told of it before those go on who have driven the worker that asks: gives it
@@ -498,30 +499,32 @@ impl State {
         self.hand_over(record, job)
     }
 
-    /// Makes `task` the running one; gives the slot of its callback.
-    #[inline]
-    fn activate(&mut self, task: u32) -> Option<u32> {
+    /// Makes `task` the running one; gives its record and the slot of its callback.
+    #[inline(always)]
+    fn activate(&mut self, task: u32) -> (Record, Option<u32>) {
         let Task { run, record, instance, exclusive, async_type, callback, .. } = &mut self.tasks[task as usize];
         *run = Run::Active;
         let records = self.records.as_mut().expect("the shims are instantiated first");
-        records.set_field(*record, record::PARENT, records.current().0);
+        let current = records.current().0;
+        records.fields(*record).set(record::PARENT, current);
         records.set_current(*record);
         if *exclusive && *async_type {
             records.set_gate(*instance, record::GATE_EXCLUSIVE, true);
         }
-        *callback
+        (*record, *callback)
     }
 
     /// The activation of `task` is over.
+    #[inline(always)]
     fn deactivate(&mut self, task: u32) {
         let entry = &self.tasks[task as usize];
-        let (record, instance, exclusive) = (entry.record, entry.instance, entry.exclusive && entry.async_type);
-        let records = self.records();
-        let parent = Record(records.field(record, record::PARENT));
-        records.set_field(record, record::PARENT, 0);
+        let (instance, exclusive) = (entry.instance, entry.exclusive && entry.async_type);
+        let records = self.records.as_mut().expect("the shims are instantiated first");
+        let mut fields = records.fields(entry.record);
+        let parent = Record(fields.get(record::PARENT));
+        fields.set(record::PARENT, 0);
         records.set_current(parent);
-        if exclusive {
-            records.set_gate(instance, record::GATE_EXCLUSIVE, false);
+        if exclusive && records.set_gate(instance, record::GATE_EXCLUSIVE, false) != 0 {
             self.opened(instance);
         }
     }

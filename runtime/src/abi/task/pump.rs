@@ -3,7 +3,7 @@
 //! A job is the start of a call, a callback with its event, or the start of a thread; shims run it (`component::shims`) and tell
 //! here what became of it.
 
-use super::{Caller, Run, Start, SubtaskState, ensure_record};
+use super::{Caller, Run, Start, SubtaskState, Task, ensure_record};
 use crate::abi::cx::{FlatSink, LiftCx, LowerCx, Memories};
 use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
@@ -24,12 +24,24 @@ impl State {
         if self.watch.is_some() { self.choose_ready() } else { self.ready.pop_front() }
     }
 
+    /// How a task of sync type begins that has not. One of async type comes through the gate alone: it is not what was put into
+    /// the queue, but has its place.
+    #[cold]
+    fn sync_start(&self, task: u32) -> Option<Start> {
+        match self.tasks.get(task as usize)? {
+            Task { run: Run::Entering(start), async_type: false, .. } => Some(*start),
+            _ => None,
+        }
+    }
+
     /// Code that ran as a job has ended.
+    #[inline(always)]
     pub(crate) fn finish(&mut self, record: Record, code: u32) -> Result<()> {
-        if self.records().field(record, record::TASK) != 0 {
+        let fields = self.records().fields(record);
+        if fields.get(record::TASK) != 0 {
             return self.thread_ended(record);
         }
-        let task = self.task_of(record).expect("jobs belong to tasks that are known here");
+        let task = fields.get(record::HOST).checked_sub(1).expect("jobs belong to tasks that are known here");
         self.deactivate(task);
         self.after_code(task, code)
     }
@@ -54,16 +66,15 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
         };
         state.budget -= 1;
         match ready {
-            Ready::Task(task) => match state.tasks.get(task as usize).map(|task| (task.run, task.async_type)) {
-                // One of async type comes through the gate alone: it is not what was put here, but has its place.
-                Some((Run::Entering(start), false)) => return self::start(store, task, start).map(Some),
-                _ => {
-                    if let Some(event) = state.wake_event(task) {
-                        state.note_event(task, event);
-                        return Ok(Some(state.resume(task, event)));
-                    }
+            Ready::Task(task) => {
+                if let Some(event) = state.wake_event(task) {
+                    state.note_event(task, event);
+                    return Ok(Some(state.resume(task, event)));
                 }
-            },
+                if let Some(start) = state.sync_start(task) {
+                    return self::start(store, task, start).map(Some);
+                }
+            }
             Ready::Enter(instance) => {
                 if let Some((task, start)) = state.next_entering(instance) {
                     return self::start(store, task, start).map(Some);
@@ -82,6 +93,7 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
 }
 
 /// Starts a call that may enter now.
+#[inline(never)]
 fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Result<(Record, Job)> {
     ensure_record(&mut store)?;
     let state = store.data_mut();

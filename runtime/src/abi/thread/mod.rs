@@ -126,7 +126,7 @@ impl State {
             Wait::Set { set, .. } => {
                 let set = &mut self.sets[set as usize];
                 set.waiting += 1;
-                set.waiters.push_back(Ready::Thread(thread));
+                set.waiters.push(Ready::Thread(thread));
             }
             Wait::Suspended { .. } | Wait::Result | Wait::Done(_) => {}
         }
@@ -266,7 +266,7 @@ impl State {
         if let Wait::Set { set, .. } = wait {
             let set = &mut self.sets[set as usize];
             set.waiting -= 1;
-            set.waiters.retain(|waiter| *waiter != Ready::Thread(thread));
+            set.waiters.remove(Ready::Thread(thread));
         }
     }
 

@@ -525,8 +525,8 @@ fn new_stream(
 
 fn copy_op(compiled: &Compiled, end: EndType, element: Element, options: u32) -> CopyOp {
     let opts = &compiled.plan.options[options as usize];
-    let memory = opts.memory().map(|memory| memory.as_u32());
-    CopyOp { end, element, options, memory, async_: opts.async_ }
+    let memory = element.payload.and_then(|_| opts.memory()).map(|memory| memory.as_u32());
+    CopyOp { end, kind: end.kind(), element, options, memory, async_: opts.async_ }
 }
 
 fn copy(binder: &mut Binder<'_>, name: &str, signature: &Signature, op: CopyOp) -> Result<()> {

@@ -29,7 +29,7 @@ const BYTE_LENGTH_MAX: u64 = (1 << 28) - 1;
 
 /// Bytes that are copied, or values that are looked at, before others may have a turn: far less than a slice. An operation
 /// copies all that both buffers have room for (CanonicalABI.md, `SharedStreamImpl`), up to 2^28 elements, so it cannot end there.
-const BYTES_AT_ONCE: usize = 1 << 20;
+pub(crate) const BYTES_AT_ONCE: usize = 1 << 20;
 const VALUES_AT_ONCE: u32 = 1 << 12;
 
 /// Moves bytes from one memory to another or to the same one, as `GuestMemory::copy` does.

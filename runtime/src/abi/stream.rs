@@ -89,10 +89,26 @@ impl Pending {
         self.len - self.progress
     }
 
+    /// Its event, if this is what became of it.
+    #[inline]
+    fn event(&self, result: u32) -> CopyEvent {
+        let EndType { instance, future, write, .. } = self.op.end;
+        let payload = pack(future, result, self.progress);
+        CopyEvent { instance, handle: self.handle, code: event_code(future, write), payload }
+    }
+
     /// Where the next element goes or comes from.
     pub fn at(&self) -> usize {
         self.ptr as usize + self.progress as usize * self.op.element.size as usize
     }
+}
+
+/// What an end that has waited is told.
+struct CopyEvent {
+    instance: u32,
+    handle: u32,
+    code: EventCode,
+    payload: u32,
 }
 
 pub(crate) struct Stream {
@@ -156,8 +172,11 @@ impl EndType {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CopyOp {
     pub end: EndType,
+    /// `end.kind()`
+    pub kind: Kind,
     pub element: Element,
     pub options: u32,
+    /// Where its buffers are, if elements have bytes.
     pub memory: Option<u32>,
     pub async_: bool,
 }
@@ -182,6 +201,7 @@ pub(super) fn event_code(future: bool, write: bool) -> EventCode {
 }
 
 /// A call of a `{stream,future}.{read,write}`.
+#[derive(Clone, Copy)]
 pub(crate) struct Operation<'a> {
     pub op: &'a CopyOp,
     pub handle: u32,
@@ -196,11 +216,10 @@ impl Operation<'_> {
     /// From where to where bytes go between our buffer and `theirs`; `None` if elements have none.
     #[inline]
     fn way(&self, theirs: (Option<u32>, usize)) -> Result<Option<(MemoryAt, MemoryAt)>> {
-        if self.op.element.payload.is_none() {
-            return Ok(None);
-        }
-        let (Some(memory), Some(other)) = (self.op.memory, theirs.0) else {
-            bail!("a stream operation with a payload needs the `memory` option")
+        let (memory, other) = match (self.op.memory, theirs.0) {
+            (Some(memory), Some(other)) => (memory, other),
+            _ if self.op.element.payload.is_none() => return Ok(None),
+            _ => bail!("a stream operation with a payload needs the `memory` option"),
         };
         let (ours, theirs) = ((memory, self.ptr as usize), (other, theirs.1));
         Ok(Some(if self.op.end.write { (ours, theirs) } else { (theirs, ours) }))
@@ -217,11 +236,11 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
         return Err(store.data_mut().rather_cannot_block(op.async_, fault));
     }
     let State { instances, streams, .. } = store.data_mut();
-    let slot = match instances[op.end.instance as usize].handles.expect(handle, op.end.kind(), op.end.ty) {
+    let slot = match instances[op.end.instance as usize].handles.expect(handle, op.kind, op.end.ty) {
         Ok(slot) => slot,
         Err(fault) => return Err(store.data_mut().rather_cannot_block(op.async_, fault)),
     };
-    if slot.copy != CopyState::Idle || (slot.set != NONE && !op.async_) {
+    if slot.copy != CopyState::Idle || (!op.async_ && slot.set != NONE) {
         return may_not_copy(slot, op);
     }
     let object = slot.object;
@@ -233,11 +252,11 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
         slot.copy = CopyState::Done;
         return Ok(DROPPED);
     }
-    slot.copy = CopyState::Copying;
     let own = Operation { op, handle, ptr, len };
     if stream.pending.is_some() {
         return meet(store, object, &own);
     }
+    slot.copy = CopyState::Copying;
     stream.pending = Some(own.pending());
     match if op.end.write { stream.reader } else { stream.writer } {
         End::Guest { .. } | End::Gone => return blocked(store.data_mut(), op, handle),
@@ -342,55 +361,47 @@ fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u6
 }
 
 /// Both sides are guests, and the other has come first.
-#[inline]
+#[inline(always)]
 pub(super) fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
-    let other = store.data().streams[object as usize].pending.as_ref().expect("the caller has looked");
-    let EndType { instance, write, .. } = own.op.end;
-    let plain = own.op.element.plain;
-    if instance == other.op.end.instance && !plain {
+    let State { streams, memories, .. } = store.data_mut();
+    let other = streams[object as usize].pending.as_mut().expect("the caller has looked");
+    let Element { plain, size, .. } = own.op.element;
+    if !plain && own.op.end.instance == other.op.end.instance {
         bail!("cannot read from and write to intra-component future/stream with non-numeric payload");
     }
-    // A buffer without room asks whether there is something: there is. So does one that finds such a question of a reader,
-    // who goes on waiting.
-    let answered = other.remain() > 0 || (write && own.len == 0 && other.len == 0);
     let count = own.len.min(other.remain());
-    if count > 0 {
-        match plain {
-            true => {
-                let theirs = (other.op.memory, other.at());
-                copy_plain(store.as_context_mut(), own, theirs, count)?;
-            }
-            false => copy_others(store.as_context_mut(), object, own, count)?,
-        }
-        let state = store.data_mut();
-        // The buffer stays until its event is delivered: it may take more, or the peer may go away.
-        state.progress_pending(object, count);
-        return Ok(state.completed(own, count));
+    if count == 0 {
+        return meet_no_room(store.data_mut(), object, own);
+    }
+    let len = count as usize * size as usize;
+    match own.way((other.op.memory, other.at()))? {
+        Some((from, to)) if plain && len <= copy::BYTES_AT_ONCE => copy::piece(memories, from, to, len)?,
+        _ => copy_others(store.as_context_mut(), object, *own, count)?,
     }
     let state = store.data_mut();
-    if answered {
+    // The buffer stays until its event is delivered: it may take more, or the peer may go away.
+    state.progress_pending(object, count);
+    Ok(state.completed(own, count))
+}
+
+/// As `meet`, if one of the buffers has no room.
+#[inline(always)]
+fn meet_no_room(state: &mut State, object: u32, own: &Operation<'_>) -> Result<u32> {
+    let pending = &mut state.streams[object as usize].pending;
+    let other = pending.as_ref().expect("the caller has looked");
+    // A buffer without room asks whether there is something: there is. So does one that finds such a question of a reader,
+    // who goes on waiting.
+    if other.remain() > 0 || (own.op.end.write && own.len == 0 && other.len == 0) {
         return Ok(state.completed(own, 0));
     }
-    state.notify_pending(object, COMPLETED);
-    state.streams[object as usize].pending = Some(own.pending());
+    let event = other.event(COMPLETED);
+    *pending = Some(own.pending());
+    state.slot_of(own).copy = CopyState::Copying;
+    state.notify(event);
     blocked(state, own.op, own.handle)
 }
 
-/// Moves `count` numbers between the buffers of two guests.
-#[inline]
-fn copy_plain(
-    store: StoreContextMut<'_, State>,
-    own: &Operation<'_>,
-    theirs: (Option<u32>, usize),
-    count: u32,
-) -> Result<()> {
-    match own.way(theirs)? {
-        Some((from, to)) => copy::bytes(store, from, to, count as usize * own.op.element.size as usize),
-        None => Ok(()),
-    }
-}
-
-/// As `copy_plain`, in one go.
+/// Moves `count` numbers between the buffers of two guests, in one go.
 pub(super) fn copy_at_once(
     memories: &[Option<GuestMemory>],
     own: &Operation<'_>,
@@ -403,13 +414,25 @@ pub(super) fn copy_at_once(
     }
 }
 
-/// As `copy_plain`, for values that have to be looked at.
+/// As `copy_at_once`, for values that are many, or have to be looked at.
 #[cold]
-fn copy_others(store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>, count: u32) -> Result<()> {
+fn copy_others(mut store: StoreContextMut<'_, State>, object: u32, own: Operation<'_>, count: u32) -> Result<()> {
     let other = store.data().streams[object as usize].pending.expect("the caller has looked");
-    let write = own.op.end.write;
-    let own = own.pending();
-    let (from, to) = if write { (&own, &other) } else { (&other, &own) };
+    store.data_mut().slot_of(&own).copy = CopyState::Copying;
+    copy_between(store.as_context_mut(), &own, &other, count)?;
+    store.data_mut().slot_of(&own).copy = CopyState::Idle;
+    Ok(())
+}
+
+fn copy_between(store: StoreContextMut<'_, State>, own: &Operation<'_>, other: &Pending, count: u32) -> Result<()> {
+    if own.op.element.plain {
+        return match own.way((other.op.memory, other.at()))? {
+            Some((from, to)) => copy::bytes(store, from, to, count as usize * own.op.element.size as usize),
+            None => Ok(()),
+        };
+    }
+    let own_pending = own.pending();
+    let (from, to) = if own.op.end.write { (&own_pending, other) } else { (other, &own_pending) };
     copy::elements(store, from, to, count)
 }
 
@@ -479,12 +502,18 @@ pub(super) fn pack(future: bool, result: u32, progress: u32) -> u32 {
 }
 
 impl State {
-    /// The operation `own` is over at once, after `count` elements.
     #[inline]
+    fn slot_of(&mut self, own: &Operation<'_>) -> &mut Slot {
+        self.handles(own.op.end.instance).known(own.handle)
+    }
+
+    /// The operation `own` is over at once, after `count` elements: a stream's end is idle still.
+    #[inline(always)]
     fn completed(&mut self, own: &Operation<'_>, count: u32) -> u32 {
-        let EndType { instance, future, .. } = own.op.end;
-        let slot = self.handles(instance).get_mut(own.handle).expect("nobody drops an end that copies");
-        slot.copy = CopyState::after(future, COMPLETED);
+        let future = own.op.end.future;
+        if future {
+            self.slot_of(own).copy = CopyState::Done;
+        }
         pack(future, COMPLETED, count)
     }
 
@@ -511,14 +540,19 @@ impl State {
 
     /// `reset_and_notify_pending`: the pending buffer is given back with this result.
     pub(crate) fn notify_pending(&mut self, stream: u32, result: u32) {
-        let entry = &mut self.streams[stream as usize];
-        let Some(pending) = entry.pending.take() else { return };
-        let EndType { instance, future, write, .. } = pending.op.end;
-        let payload = pack(future, result, pending.progress);
-        self.post(instance, pending.handle, event_code(future, write), Some(payload));
+        if let Some(pending) = self.streams[stream as usize].pending.take() {
+            self.notify(pending.event(result));
+        }
+    }
+
+    #[inline]
+    fn notify(&mut self, event: CopyEvent) {
+        let CopyEvent { instance, handle, code, payload } = event;
+        self.post(instance, handle, code, Some(payload));
     }
 
     /// The pending buffer of a stream has moved on by `count` elements; its event tells how far it got when it is delivered.
+    #[inline(always)]
     pub(crate) fn progress_pending(&mut self, stream: u32, count: u32) {
         let entry = &mut self.streams[stream as usize];
         let pending = entry.pending.as_mut().expect("only a pending buffer moves on");

@@ -10,7 +10,7 @@ mod dynamic;
 use super::cx::{FlatSink, FlatSource, LiftCx, LowerCx};
 use super::state::{Census, Limits, State};
 use super::task::HostCaller;
-use super::wake::Wakes;
+use super::wake::Bell;
 use super::{Component, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, host_end, instantiate};
 use crate::component::EPOCH_TICK;
 use crate::executor;
@@ -50,7 +50,7 @@ pub struct WeakZone(Weak<Inner>);
 struct Inner {
     store: RefCell<Store<State>>,
     pump: TypedFunc<(), ()>,
-    wakes: Arc<Wakes>,
+    bell: Rc<Bell>,
     deferred: RefCell<Deferred>,
     poison: RefCell<Option<Rc<str>>>,
     control: Arc<Control>,
@@ -111,11 +111,12 @@ impl Zone {
     /// # Errors
     /// When a start function traps, or memory is short.
     pub fn new(component: &Component, limits: Limits, host: Rc<dyn Any>) -> Result<Zone> {
-        let wakes = Arc::new(Wakes::default());
+        let bell = Rc::new(Bell::default());
         let control = Arc::new(Control::default());
         let mut error = None;
         let inner = Rc::new_cyclic(|weak| {
-            let state = State::new(component.compiled.clone(), wakes.clone(), WeakZone(weak.clone()), limits, host);
+            let state =
+                State::new(component.compiled.clone(), bell.wakes().clone(), WeakZone(weak.clone()), limits, host);
             let mut store = Store::new(component.shims.module().engine(), state);
             store.limiter(|state| state as &mut dyn ResourceLimiter);
             interrupt(&mut store, control.clone(), limits.slices_max);
@@ -130,7 +131,7 @@ impl Zone {
             Inner {
                 store: RefCell::new(store),
                 pump,
-                wakes,
+                bell,
                 deferred: RefCell::default(),
                 poison: RefCell::default(),
                 control,
@@ -178,13 +179,13 @@ impl Zone {
             Ok(mut store) => drop(store.data_mut().call_from_host(lift, caller)),
             Err(_) => self.0.deferred.borrow_mut().calls.push((lift, caller)),
         }
-        self.0.wakes.kick();
+        self.0.bell.ring();
     }
 
     /// Runs the zone whenever there is something to do, until it is dropped or poisoned. Spawn it once per zone.
     pub fn drive(&self) -> impl Future<Output = ()> + 'static {
         let weak = self.downgrade();
-        let wakes = self.0.wakes.clone();
+        let bell = self.0.bell.clone();
         async move {
             loop {
                 let Some(zone) = weak.upgrade() else { return };
@@ -193,7 +194,7 @@ impl Zone {
                     return;
                 }
                 drop(zone);
-                poll_fn(|task| if wakes.sleep(task.waker()) { once_pending(&weak) } else { Poll::Ready(()) }).await;
+                poll_fn(|task| if bell.sleep(task.waker()) { once_pending(&weak) } else { Poll::Ready(()) }).await;
             }
         }
     }
@@ -254,7 +255,7 @@ impl Zone {
                 state.cancel_from_host(task);
             }
         }
-        self.0.wakes.take(&mut state.ready);
+        self.0.bell.take(&mut state.ready);
         state.budget = state.limits.jobs_per_entry;
         let ready = !state.ready.is_empty();
         if ready {
@@ -301,7 +302,7 @@ impl Zone {
                 self.0.poison_with(&mut store, reason.into());
                 drop(store);
                 self.wake_waiting();
-                self.0.wakes.kick();
+                self.0.bell.ring();
             }
             Err(_) => self.0.control.kill.store(true, Ordering::Relaxed),
         }
@@ -320,7 +321,7 @@ impl Zone {
     /// Who waits for what, if tasks wait and only another call could change that: nothing is ready, and the host has neither
     /// calls to finish nor ends of streams. `None` while a guest is in the middle of a slice.
     pub fn deadlock(&self) -> Option<String> {
-        let asked = self.0.wakes.has_news() || self.0.deferred.borrow().has_work();
+        let asked = self.0.bell.has_news() || self.0.deferred.borrow().has_work();
         if asked { None } else { self.0.store.try_borrow().ok()?.data().deadlock() }
     }
 
@@ -359,7 +360,7 @@ impl Zone {
         }
         drop(store);
         if work {
-            self.0.wakes.kick();
+            self.0.bell.ring();
         }
         result
     }
@@ -369,7 +370,7 @@ impl Zone {
             Ok(mut store) => store.data_mut().cancel_from_host(task),
             Err(_) => self.0.deferred.borrow_mut().cancelled.push(task),
         }
-        self.0.wakes.kick();
+        self.0.bell.ring();
     }
 
     pub(crate) fn drop_reader(&self, stream: u32) {
@@ -377,7 +378,7 @@ impl Zone {
             Ok(mut store) => host_end::drop_reader(store.data_mut(), stream),
             Err(_) => self.0.deferred.borrow_mut().dropped_readers.push(stream),
         }
-        self.0.wakes.kick();
+        self.0.bell.ring();
     }
 }
 
@@ -414,7 +415,7 @@ impl Drop for Inner {
             self.poison_with(&mut self.store.borrow_mut(), "the component instance is gone".into());
         }
         // The driver holds no strong handle while it sleeps: let it see that there is nothing left to drive.
-        self.wakes.kick();
+        self.bell.ring();
     }
 }
 

@@ -53,6 +53,12 @@ impl Fields<'_> {
         // SAFETY: as in `get`.
         unsafe { self.at(field).write_unaligned(value) }
     }
+
+    #[inline]
+    fn clear(&mut self) {
+        // SAFETY: as in `get`; all fields are there.
+        unsafe { self.base.write_bytes(0, record::SIZE as usize) }
+    }
 }
 
 impl Records {
@@ -170,6 +176,7 @@ impl Records {
         unsafe { at.cast::<u64>().read_unaligned() }
     }
 
+    #[inline]
     pub fn set_scratch(&mut self, slot: u32, value: u64) {
         assert!(slot < record::SCRATCH_SLOTS, "a job takes at most {} values", record::SCRATCH_SLOTS);
         let at = self.header(record::SCRATCH + slot * 8, 8);
@@ -177,18 +184,20 @@ impl Records {
         unsafe { at.cast::<u64>().write_unaligned(value) }
     }
 
+    #[inline]
     pub fn has_free(&self) -> bool {
         self.get(record::FREE) != 0
     }
 
     /// Takes a free record, with all fields zero.
+    #[inline]
     pub fn allocate(&mut self) -> Record {
         let task = Record(self.get(record::FREE));
         assert!(task != Record::NONE, "`has_free` is asked, or `grow` called, before");
-        self.set(record::FREE, self.field(task, record::NEXT));
-        let fields = self.range(task.0, record::SIZE as usize);
-        // SAFETY: as in `set`.
-        unsafe { fields.write_bytes(0, record::SIZE as usize) };
+        let mut fields = self.fields(task);
+        let next = fields.get(record::NEXT);
+        fields.clear();
+        self.set(record::FREE, next);
         task
     }
 

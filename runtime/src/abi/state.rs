@@ -8,7 +8,7 @@ use super::memory::GuestMemory;
 use super::record::{Record, Records};
 use super::stream::{End, Stream};
 use super::table::Table;
-use super::task::{Entrant, Lender, Subtask, Task};
+use super::task::{Direct, Entrant, Lender, Subtask, Task};
 use super::thread::{DEADLOCK, Stacks, Switch, Thread, ThreadTable};
 use super::waitable::WaitableSet;
 use super::wake::Wakes;
@@ -129,6 +129,8 @@ pub struct State {
     /// Bytes of their messages.
     pub(crate) message_bytes: usize,
     pub(crate) ready: VecDeque<Ready>,
+    /// What goes before all that is ready.
+    pub(crate) direct: Direct,
     pub(crate) threads: Slab<Thread>,
     pub(crate) stacks: Stacks,
     /// The thread in whose favour the one that has just parked is put aside.
@@ -216,6 +218,7 @@ impl State {
             error_contexts: Slab::new(),
             message_bytes: 0,
             ready: VecDeque::new(),
+            direct: Direct::None,
             threads: Slab::new(),
             stacks: Stacks::default(),
             switch: None,
@@ -256,9 +259,15 @@ impl State {
         &mut self.instances[instance as usize].handles
     }
 
+    /// Is there something to run?
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.direct.is_next()
+    }
+
     /// See `Zone::deadlock`.
     pub(crate) fn deadlock(&self) -> Option<String> {
-        let host_may_act = !self.ready.is_empty()
+        let host_may_act = self.has_work()
             || !self.host_calls.is_empty()
             || self.streams.iter().any(|(_, stream)| stream.reader == End::Host || stream.writer == End::Host);
         if host_may_act || self.tasks.is_empty() {

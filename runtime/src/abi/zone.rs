@@ -61,7 +61,7 @@ struct Inner {
 struct Deferred {
     calls: Calls,
     dropped_readers: Vec<u32>,
-    cancelled: Vec<u32>,
+    cancelled: Vec<Rc<dyn HostCaller>>,
     /// Who wants to look again when the store is free.
     waiting: Vec<Waker>,
 }
@@ -74,8 +74,8 @@ impl Deferred {
         !(self.calls.is_empty() && self.dropped_readers.is_empty() && self.cancelled.is_empty())
     }
 
-    /// Calls to make, streams whose readers are gone, and tasks to cancel.
-    fn take_work(&mut self) -> (Calls, Vec<u32>, Vec<u32>) {
+    /// Calls to make, streams whose readers are gone, and calls to cancel.
+    fn take_work(&mut self) -> (Calls, Vec<u32>, Vec<Rc<dyn HostCaller>>) {
         let Deferred { calls, dropped_readers, cancelled, .. } = self;
         (std::mem::take(calls), std::mem::take(dropped_readers), std::mem::take(cancelled))
     }
@@ -251,17 +251,23 @@ impl Zone {
                 // A refused call has told its caller.
                 drop(state.call_from_host(lift, caller));
             }
-            for task in cancelled {
-                state.cancel_from_host(task);
+            for call in cancelled {
+                state.cancel_from_host(&call);
             }
         }
         self.0.bell.take(&mut state.ready);
         state.budget = state.limits.jobs_per_entry;
-        let ready = !state.ready.is_empty();
+        let ready = state.has_work();
         if ready {
             store.set_epoch_deadline(SLICE_TICKS);
         }
         ready
+    }
+
+    /// Has something happened since the zone was prepared, or is something left?
+    #[inline]
+    fn has_news(&self, store: &Store<State>) -> bool {
+        store.data().has_work() || self.0.bell.has_news() || self.0.deferred.borrow().has_work()
     }
 
     /// After an entry: poisons the zone if it trapped; tells whether there is more to run.
@@ -271,7 +277,7 @@ impl Zone {
                 self.0.poison_with(store, "the zone was killed while it was in use".into());
                 false
             }
-            Ok(()) => self.prepare(store),
+            Ok(()) => self.has_news(store) && self.prepare(store),
             Err(error) => {
                 self.0.poison_with(store, reason(&error));
                 false
@@ -321,8 +327,8 @@ impl Zone {
     /// Who waits for what, if tasks wait and only another call could change that: nothing is ready, and the host has neither
     /// calls to finish nor ends of streams. `None` while a guest is in the middle of a slice.
     pub fn deadlock(&self) -> Option<String> {
-        let asked = self.0.bell.has_news() || self.0.deferred.borrow().has_work();
-        if asked { None } else { self.0.store.try_borrow().ok()?.data().deadlock() }
+        let store = self.0.store.try_borrow().ok()?;
+        if self.has_news(&store) { None } else { store.data().deadlock() }
     }
 
     /// Who waits for what in the zone, for people; `None` while a guest is in the middle of a slice.
@@ -352,7 +358,7 @@ impl Zone {
             return Poll::Pending;
         };
         let result = function(store.as_context_mut(), task);
-        let work = !store.data().ready.is_empty();
+        let work = store.data().has_work();
         if let Poll::Ready(Err(error)) = &result
             && self.poison().is_none()
         {
@@ -365,10 +371,10 @@ impl Zone {
         result
     }
 
-    fn cancel(&self, task: u32) {
+    fn cancel(&self, call: Rc<dyn HostCaller>) {
         match self.0.store.try_borrow_mut() {
-            Ok(mut store) => store.data_mut().cancel_from_host(task),
-            Err(_) => self.0.deferred.borrow_mut().cancelled.push(task),
+            Ok(mut store) => store.data_mut().cancel_from_host(&call),
+            Err(_) => self.0.deferred.borrow_mut().cancelled.push(call),
         }
         self.0.bell.ring();
     }
@@ -508,7 +514,7 @@ pub struct Call<R> {
 }
 
 /// What a call and its task share.
-trait Shared<R> {
+trait Shared<R>: HostCaller {
     fn state(&self) -> &RefCell<CallState<R>>;
 }
 
@@ -576,9 +582,9 @@ impl<R: 'static> Call<R> {
     pub fn canceller(&self) -> impl Fn() + 'static {
         let (shared, zone) = (Rc::downgrade(&self.shared), self.zone.clone());
         move || {
-            let (Some(shared), Some(zone)) = (shared.upgrade(), zone.upgrade()) else { return };
-            let Some(task) = shared.state().borrow().task else { return };
-            zone.cancel(task);
+            if let (Some(call), Some(zone)) = (shared.upgrade(), zone.upgrade()) {
+                zone.cancel(call);
+            }
         }
     }
 
@@ -617,7 +623,7 @@ impl<R, V, G> HostCall<R, V, G> {
     }
 }
 
-impl<R, V, G> Shared<R> for HostCall<R, V, G> {
+impl<R, V: Values<R>, G> Shared<R> for HostCall<R, V, G> {
     fn state(&self) -> &RefCell<CallState<R>> {
         &self.state
     }
@@ -643,6 +649,10 @@ impl<R, V: Values<R>, G> HostCaller for HostCall<R, V, G> {
 
     fn is_task(&self, task: u32) {
         self.state.borrow_mut().task = Some(task);
+    }
+
+    fn task(&self) -> Option<u32> {
+        self.state.borrow().task
     }
 
     fn exited(&self) {

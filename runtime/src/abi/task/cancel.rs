@@ -3,13 +3,14 @@
 //! A request is delivered at once where the task can be told: it runs on top of who cancels it. Otherwise it stays pending
 //! until the task waits for something cancellable. What the task makes of it is its own affair.
 
-use super::{Callee, Caller, Cancel, Run, SubtaskState};
+use super::{Callee, Caller, Cancel, Direct, HostCaller, Run, SubtaskState};
 use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
 use crate::abi::table::{Kind, NONE};
 use crate::abi::thread::{self, Wait};
 use crate::abi::{BLOCKED, Result, call};
 use crate::component::shims::record;
+use std::rc::Rc;
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 
 impl State {
@@ -40,8 +41,20 @@ impl State {
         Ok(())
     }
 
-    /// The host wants task `task` of its own call cancelled (`Task.request_cancellation`).
-    pub(crate) fn cancel_from_host(&mut self, task: u32) {
+    /// The host wants its own call cancelled (`Task.request_cancellation`).
+    pub(crate) fn cancel_from_host(&mut self, call: &Rc<dyn HostCaller>) {
+        if matches!(&self.direct, Direct::Next { caller, .. } if Rc::ptr_eq(caller, call)) {
+            self.direct = Direct::None;
+            call.end(None);
+            call.exited();
+            return;
+        }
+        if let Some(task) = call.task() {
+            self.request_cancellation(task);
+        }
+    }
+
+    fn request_cancellation(&mut self, task: u32) {
         let Some(entry) = self.tasks.get(task as usize) else { return };
         let record = entry.record;
         let resolved = record != Record::NONE && self.records().field(record, record::RESOLVED) != 0;

@@ -29,7 +29,7 @@ const ENTERING_MAX: usize = 65_536;
 const NOT_READY: &str = "a synchronous call of an async function whose instance is not ready to be entered";
 
 /// Which bits of a gate hold a call back.
-fn gate_mask(exclusive: bool) -> u32 {
+pub(super) fn gate_mask(exclusive: bool) -> u32 {
     record::GATE_BACKPRESSURE | record::GATE_WAITERS | if exclusive { record::GATE_EXCLUSIVE } else { 0 }
 }
 

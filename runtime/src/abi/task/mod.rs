@@ -6,10 +6,12 @@
 //! a thread as well, and `thread` knows of that.
 
 mod cancel;
+mod direct;
 mod gate;
 mod pump;
 
 pub(crate) use cancel::{cancel_done, subtask_cancel};
+pub(crate) use direct::Direct;
 pub(crate) use gate::{Entrant, admit};
 pub(crate) use pump::{Job, next, return_to_host};
 
@@ -86,6 +88,8 @@ pub(crate) trait HostCaller {
     fn end(&self, trap: Option<Rc<str>>);
     /// The call is task `task` of the zone, until it has exited.
     fn is_task(&self, task: u32);
+    /// That task.
+    fn task(&self) -> Option<u32>;
     /// The task has exited: nothing of it runs any more.
     fn exited(&self);
 }
@@ -195,7 +199,7 @@ impl State {
 
     /// The host's entry for a task that so far only shims know.
     pub(crate) fn task_of_or_new(&mut self, record: Record) -> u32 {
-        if let Some(task) = self.task_of(record) {
+        if let Some(task) = self.task_of(record).or_else(|| self.direct_becomes_task(record)) {
             return task;
         }
         let records = self.records();
@@ -504,44 +508,75 @@ impl State {
     fn activate(&mut self, task: u32) -> (Record, Option<u32>) {
         let Task { run, record, instance, exclusive, async_type, callback, .. } = &mut self.tasks[task as usize];
         *run = Run::Active;
-        let records = self.records.as_mut().expect("the shims are instantiated first");
-        let current = records.current().0;
-        records.fields(*record).set(record::PARENT, current);
-        records.set_current(*record);
-        if *exclusive && *async_type {
-            records.set_gate(*instance, record::GATE_EXCLUSIVE, true);
-        }
-        (*record, *callback)
+        let (record, instance, callback) = (*record, (*exclusive && *async_type).then_some(*instance), *callback);
+        self.enter(record, instance);
+        (record, callback)
     }
 
     /// The activation of `task` is over.
     #[inline(always)]
     fn deactivate(&mut self, task: u32) {
         let entry = &self.tasks[task as usize];
-        let (instance, exclusive) = (entry.instance, entry.exclusive && entry.async_type);
-        let records = self.records.as_mut().expect("the shims are instantiated first");
-        let mut fields = records.fields(entry.record);
+        let instance = (entry.exclusive && entry.async_type).then_some(entry.instance);
+        self.leave(entry.record, instance);
+    }
+
+    /// Makes `record` the current one, and takes the exclusivity of `instance`.
+    #[inline(always)]
+    fn enter(&mut self, record: Record, instance: Option<u32>) {
+        let records = self.records();
+        let current = records.current().0;
+        records.fields(record).set(record::PARENT, current);
+        records.set_current(record);
+        if let Some(instance) = instance {
+            records.set_gate(instance, record::GATE_EXCLUSIVE, true);
+        }
+    }
+
+    /// What runs as `record` is over, and gives the exclusivity of `instance` back.
+    #[inline(always)]
+    fn leave(&mut self, record: Record, instance: Option<u32>) {
+        let records = self.records();
+        let mut fields = records.fields(record);
         let parent = Record(fields.get(record::PARENT));
         fields.set(record::PARENT, 0);
         records.set_current(parent);
-        if exclusive && records.set_gate(instance, record::GATE_EXCLUSIVE, false) != 0 {
+        if let Some(instance) = instance
+            && records.set_gate(instance, record::GATE_EXCLUSIVE, false) != 0
+        {
             self.opened(instance);
         }
     }
 
-    /// A call of the host to exported function `lift`.
-    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
+    /// The task of a call that the host makes to exported function `lift`.
+    fn task_of_host(&self, lift: u32, caller: Rc<dyn HostCaller>) -> Task {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
-        let (instance, kind) = (entry.instance, entry.kind);
-        let async_type = plan.types[entry.ty].async_;
-        let (callback, exclusive) = (Layout::of(plan).callback_of(kind), kind.needs_exclusive());
-        let task = Task::new(Record::NONE, instance, Caller::Host(caller), Run::Entering(Start::Lift(lift)));
-        let task = Task { callback, exclusive, async_type, ..task };
+        Task {
+            callback: Layout::of(plan).callback_of(entry.kind),
+            exclusive: entry.kind.needs_exclusive(),
+            async_type: plan.types[entry.ty].async_,
+            ..Task::new(Record::NONE, entry.instance, Caller::Host(caller), Run::Entering(Start::Lift(lift)))
+        }
+    }
+
+    fn insert_host_task(&mut self, task: Task) -> u32 {
         let task = self.tasks.insert(task) as u32;
         if let Caller::Host(caller) = &self.tasks[task as usize].caller {
             caller.is_task(task);
         }
+        task
+    }
+
+    /// A call of the host to exported function `lift`.
+    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
+        if self.may_go_directly(lift) {
+            self.direct = Direct::Next { lift, caller };
+            return Ok(());
+        }
+        let task = self.task_of_host(lift, caller);
+        let (instance, async_type) = (task.instance, task.async_type);
+        let task = self.insert_host_task(task);
         if async_type {
             if let Err(refusal) = self.wait_to_enter(instance, Entrant::Task(task)) {
                 if let Caller::Host(caller) = self.tasks.remove(task as usize).caller {
@@ -575,6 +610,10 @@ impl State {
     /// The zone is dead: everybody who waits for it learns why.
     pub(crate) fn kill_all(&mut self, reason: &Rc<str>) {
         self.poison = Some(reason.clone());
+        if let Some(caller) = std::mem::take(&mut self.direct).into_caller() {
+            caller.end(Some(reason.clone()));
+            caller.exited();
+        }
         for task in self.tasks.drain() {
             if let Caller::Host(caller) = task.caller {
                 caller.end(Some(reason.clone()));
@@ -595,10 +634,13 @@ impl State {
 }
 
 /// Makes sure that there is a free record.
+#[inline]
 pub(crate) fn ensure_record(store: &mut StoreContextMut<'_, State>) -> Result<()> {
-    if store.data_mut().records().has_free() {
-        return Ok(());
-    }
+    if store.data_mut().records().has_free() { Ok(()) } else { more_records(store) }
+}
+
+#[cold]
+fn more_records(store: &mut StoreContextMut<'_, State>) -> Result<()> {
     let memory = store.data_mut().records().memory();
     let pages = memory.size(&*store);
     // Twice as many each time: growing is rare, and the memory is touched only as it is used.

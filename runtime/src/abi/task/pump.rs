@@ -3,7 +3,7 @@
 //! A job is the start of a call, a callback with its event, or the start of a thread; shims run it (`component::shims`) and tell
 //! here what became of it.
 
-use super::{Caller, Run, Start, SubtaskState, Task, ensure_record};
+use super::{Caller, HostCaller, Run, Start, SubtaskState, Task, direct, ensure_record};
 use crate::abi::cx::{FlatSink, LiftCx, LowerCx, Memories};
 use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
@@ -41,7 +41,7 @@ impl State {
         if fields.get(record::TASK) != 0 {
             return self.thread_ended(record);
         }
-        let task = fields.get(record::HOST).checked_sub(1).expect("jobs belong to tasks that are known here");
+        let Some(task) = fields.get(record::HOST).checked_sub(1) else { return self.finish_direct(record, code) };
         self.deactivate(task);
         self.after_code(task, code)
     }
@@ -52,6 +52,11 @@ impl State {
 pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: u32) -> Result<Option<(Record, Job)>> {
     if record != Record::NONE {
         store.data_mut().finish(record, code)?;
+    }
+    let state = store.data_mut();
+    if state.direct.is_next() && state.budget > 0 {
+        state.budget -= 1;
+        return direct::start(store).map(Some);
     }
     loop {
         let state = store.data_mut();
@@ -127,31 +132,35 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
             layout.adapter_job(n)
         }
         Start::Lift(n) => {
-            start_lift(store.as_context_mut(), task, n, record)?;
+            let Caller::Host(caller) = &state.tasks[task as usize].caller else {
+                unreachable!("a function that is lifted to the host is called by the host")
+            };
+            let caller = caller.clone();
+            start_lift(store.as_context_mut(), &*caller, n, record)?;
             layout.lift_job(n)
         }
     };
     Ok((record, [0, 0, 0, job]))
 }
 
-/// Lowers the host's parameters into the scratch area.
-fn start_lift(mut store: StoreContextMut<'_, State>, task: u32, lift: u32, record: Record) -> Result<()> {
+/// Lowers the parameters of a call by the host into the scratch area.
+pub(super) fn start_lift(
+    mut store: StoreContextMut<'_, State>,
+    caller: &dyn HostCaller,
+    lift: u32,
+    record: Record,
+) -> Result<()> {
     let state = store.data_mut();
     let compiled = state.compiled.clone();
     let plan = &compiled.plan;
     let lift = &plan.lifts[lift as usize];
     let signature = if let LiftKind::Sync { .. } = lift.kind { 0 } else { lift.return_signature + 1 };
-    state.records().set_field(record, record::MODE, record::MODE_HOST);
-    state.records().set_field(record, record::RETURN_SIGNATURE, signature);
+    let mut fields = state.records().fields(record);
+    fields.set(record::MODE, record::MODE_HOST);
+    fields.set(record::RETURN_SIGNATURE, signature);
     let options = &plan.options[lift.options as usize];
-    let Caller::Host(caller) = &state.tasks[task as usize].caller else {
-        unreachable!("a function that is lifted to the host is called by the host")
-    };
-    let caller = caller.clone();
-    if let Some(memory) = options.memory() {
-        store.refresh_memory(memory.as_u32());
-    }
     let mut flat = [0; record::SCRATCH_SLOTS as usize];
+    // What is written to memory goes where a realloc has just said, which has read the memory's length again.
     let mut cx = LowerCx::new(store.as_context_mut(), plan, options);
     caller.lower(&mut cx, plan.types[lift.ty].params, &mut FlatSink::new(&mut flat))?;
     let state = store.data_mut();
@@ -175,10 +184,13 @@ pub(crate) fn return_to_host(
     }
     let state = store.data_mut();
     let record = state.current_task();
-    let Some(task) = state.task_of(record) else { bail!("`task.return` outside of a task") };
-    let Caller::Host(caller) = &state.tasks[task as usize].caller else {
-        bail!("`task.return` to the host by a task of a guest")
+    let caller = match state.task_of(record) {
+        None => state.direct_caller(record),
+        Some(task) => match &state.tasks[task as usize].caller {
+            Caller::Host(caller) => Some(caller),
+            Caller::Guest { .. } | Caller::Parked(_) => None,
+        },
     };
-    let caller = caller.clone();
+    let Some(caller) = caller.cloned() else { bail!("`task.return` to the host by a task that it has not called") };
     caller.lift(&mut LiftCx::new(state, &compiled.plan, options), results, flat)
 }

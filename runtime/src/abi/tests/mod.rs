@@ -1,6 +1,7 @@
 //! The engine on small hand-written components. Larger behaviour is tested with real guests in the `tests` package.
 
 mod calls;
+mod direct;
 mod dynamic;
 mod hostile;
 mod lab;

@@ -1,0 +1,118 @@
+//! Calls of the host that wait in no queue.
+
+use super::{link, poll_once, returned};
+use crate::abi::{Call, CallError, Component, Zone};
+use crate::host::linker::Linker;
+
+/// `count` adds one and gives the sum. `late` adds ten, yields once and returns, or acknowledges that it is cancelled.
+const COUNTER: &str = r#"
+(component
+  (core func $sum (canon task.return (result u32)))
+  (core func $return (canon task.return))
+  (core func $cancel (canon task.cancel))
+  (core module $m
+    (import "" "sum" (func $sum (param i32)))
+    (import "" "return" (func $return))
+    (import "" "cancel" (func $cancel))
+    (global $n (mut i32) (i32.const 0))
+    (func (export "count") (result i32)
+      (global.set $n (i32.add (global.get $n) (i32.const 1)))
+      (call $sum (global.get $n))
+      (i32.const 0))
+    (func (export "late") (result i32)
+      (global.set $n (i32.add (global.get $n) (i32.const 10)))
+      (i32.const 1))
+    (func (export "callback") (param $event i32) (param i32 i32) (result i32)
+      (if (i32.eq (local.get $event) (i32.const 6)) (then (call $cancel)) (else (call $return)))
+      (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "sum" (func $sum)) (export "return" (func $return)) (export "cancel" (func $cancel))))))
+  (func (export "count") async (result u32) (canon lift (core func $i "count") async (callback (core func $i "callback"))))
+  (func (export "late") async (canon lift (core func $i "late") async (callback (core func $i "callback")))))
+"#;
+
+fn start() -> (Component, Zone) {
+    let component = link(COUNTER, &Linker::new());
+    let zone = super::zone(&component);
+    (component, zone)
+}
+
+fn count(component: &Component, zone: &Zone) -> Call<u32> {
+    zone.call(component.export("count").expect("it is there"), ())
+}
+
+fn late(component: &Component, zone: &Zone) -> Call<()> {
+    zone.call(component.export("late").expect("it is there"), ())
+}
+
+#[test]
+fn calls_run_in_the_order_in_which_they_were_made() {
+    let (component, zone) = start();
+    let calls: Vec<_> = (0..5).map(|_| count(&component, &zone)).collect();
+    assert!(zone.deadlock().is_none(), "there is something to run");
+    zone.run_now();
+    let sums: Vec<_> = calls.into_iter().map(|call| poll_once(call).map(Result::ok)).collect();
+    assert_eq!(sums, (1..=5).map(|n| Some(Some(n))).collect::<Vec<_>>());
+    super::assert_empty(&zone);
+}
+
+#[test]
+fn a_call_that_is_cancelled_before_its_turn_is_not_started() {
+    let (component, zone) = start();
+    let (first, second) = (count(&component, &zone), count(&component, &zone));
+    first.canceller()();
+    assert!(matches!(poll_once(first), Some(Err(CallError::Cancelled))));
+    zone.run_now();
+    assert!(matches!(poll_once(second), Some(Ok(1))));
+    super::assert_empty(&zone);
+}
+
+#[test]
+fn a_call_that_has_been_cancelled_has_exited() {
+    let (component, zone) = start();
+    let call = count(&component, &zone);
+    assert!(poll_once(call.exited()).is_none());
+    call.canceller()();
+    assert!(poll_once(call.exited()).is_some());
+    super::assert_empty(&zone);
+}
+
+#[test]
+fn a_canceller_of_a_call_that_is_over_does_nothing() {
+    let (component, zone) = start();
+    let call = count(&component, &zone);
+    let cancel = call.canceller();
+    zone.run_now();
+    let waiting = count(&component, &zone);
+    cancel();
+    zone.run_now();
+    assert!(matches!(poll_once(waiting), Some(Ok(2))));
+    assert!(matches!(poll_once(call), Some(Ok(1))));
+}
+
+#[test]
+fn a_call_that_yields_goes_on_and_can_be_cancelled_then() {
+    let (component, zone) = start();
+    returned::<(), ()>(&component, &zone, "late", ());
+    let limits = crate::abi::Limits { jobs_per_entry: 1, ..crate::abi::Limits::default() };
+    let zone = Zone::new(&component, limits, std::rc::Rc::new(())).expect("it starts");
+    let mut driver = Box::pin(zone.drive());
+    let call = late(&component, &zone);
+    assert!(poll_once(driver.as_mut()).is_none());
+    assert!(poll_once(call.exited()).is_none(), "it has yielded");
+    call.canceller()();
+    for _ in 0..4 {
+        assert!(poll_once(driver.as_mut()).is_none());
+    }
+    assert!(matches!(poll_once(call), Some(Err(CallError::Cancelled))));
+    super::assert_empty(&zone);
+}
+
+#[test]
+fn a_call_that_has_not_begun_learns_that_its_zone_is_gone() {
+    let (component, zone) = start();
+    let (killed, dropped) = (count(&component, &zone), count(&component, &super::zone(&component)));
+    zone.kill("by the test");
+    assert!(matches!(poll_once(killed), Some(Err(CallError::Trap(reason))) if reason.contains("by the test")));
+    assert!(matches!(poll_once(dropped), Some(Err(CallError::Trap(_)))));
+}

@@ -218,7 +218,7 @@ impl State {
             error_contexts: Slab::new(),
             message_bytes: 0,
             ready: VecDeque::new(),
-            direct: Direct::None,
+            direct: Direct::default(),
             threads: Slab::new(),
             stacks: Stacks::default(),
             switch: None,
@@ -262,7 +262,7 @@ impl State {
     /// Is there something to run?
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.direct.is_next()
+        !self.ready.is_empty() || self.direct.has_next()
     }
 
     /// See `Zone::deadlock`.

@@ -3,7 +3,7 @@
 //! A request is delivered at once where the task can be told: it runs on top of who cancels it. Otherwise it stays pending
 //! until the task waits for something cancellable. What the task makes of it is its own affair.
 
-use super::{Callee, Caller, Cancel, Direct, HostCaller, Run, SubtaskState};
+use super::{Callee, Caller, Cancel, HostCaller, Run, SubtaskState};
 use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
 use crate::abi::table::{Kind, NONE};
@@ -43,8 +43,7 @@ impl State {
 
     /// The host wants its own call cancelled (`Task.request_cancellation`).
     pub(crate) fn cancel_from_host(&mut self, call: &Rc<dyn HostCaller>) {
-        if matches!(&self.direct, Direct::Next { caller, .. } if Rc::ptr_eq(caller, call)) {
-            self.direct = Direct::None;
+        if self.direct.take_out(call) {
             call.end(None);
             call.exited();
             return;

@@ -1,69 +1,87 @@
 //! Calls of the host that nobody is in the way of: nothing else is ready, and the gate is open.
 //!
-//! Such a call is the next thing that runs, so it waits in no queue, and as long as it runs on it needs no more than its record:
-//! like a call between guests that returns at once, it never becomes a task. Whoever asks for its task (`task_of_or_new`) makes
-//! it one, and so does its code if it ends without having exited. There is one such call at a time; others wait behind it.
+//! They run next, in the order in which they were made, and as long as one runs on it needs no more than its record: like a
+//! call between guests that returns at once, it never becomes a task. Whoever asks for its task (`task_of_or_new`) makes it one,
+//! and so does its code if it ends without having exited. One that finds the gate closed when its turn comes waits there, as
+//! all others do.
 
 use super::{EXIT, HostCaller, Job, Run, Task, ensure_record, gate, pump};
 use crate::abi::Result;
 use crate::abi::record::Record;
 use crate::abi::state::State;
 use crate::component::shims::record;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use wasmtime::{AsContextMut, StoreContextMut};
 
-/// The call that goes directly, if one does.
+/// The calls that go directly.
 #[derive(Default)]
-pub(crate) enum Direct {
-    #[default]
-    None,
-    /// It runs next.
-    Next { lift: u32, caller: Rc<dyn HostCaller> },
-    /// It runs, and is not a task.
-    Running { lift: u32, caller: Rc<dyn HostCaller>, record: Record },
+pub(crate) struct Direct {
+    next: VecDeque<Next>,
+    running: Option<Running>,
+}
+
+/// A call that has not begun, of this lift.
+struct Next {
+    lift: u32,
+    caller: Rc<dyn HostCaller>,
+}
+
+/// The call that runs, while it is not a task.
+struct Running {
+    lift: u32,
+    caller: Rc<dyn HostCaller>,
+    record: Record,
 }
 
 impl Direct {
-    pub(crate) fn is_next(&self) -> bool {
-        matches!(self, Direct::Next { .. })
+    #[inline]
+    pub(crate) fn has_next(&self) -> bool {
+        !self.next.is_empty()
     }
 
-    /// Who makes the call.
-    pub(super) fn into_caller(self) -> Option<Rc<dyn HostCaller>> {
-        match self {
-            Direct::None => None,
-            Direct::Next { caller, .. } | Direct::Running { caller, .. } => Some(caller),
-        }
+    /// Is `call` one of those that have not begun? Not any more.
+    pub(super) fn take_out(&mut self, call: &Rc<dyn HostCaller>) -> bool {
+        let position = self.next.iter().position(|next| Rc::ptr_eq(&next.caller, call));
+        position.and_then(|position| self.next.remove(position)).is_some()
+    }
+
+    /// All callers.
+    pub(super) fn into_callers(self) -> impl Iterator<Item = Rc<dyn HostCaller>> {
+        let running = self.running.map(|running| running.caller);
+        running.into_iter().chain(self.next.into_iter().map(|next| next.caller))
     }
 }
 
 impl State {
-    /// May a call of the host to exported function `lift` go directly?
-    pub(super) fn may_go_directly(&mut self, lift: u32) -> bool {
-        if self.watch.is_some() || !self.ready.is_empty() || !matches!(self.direct, Direct::None) {
-            return false;
+    /// A call of the host to exported function `lift` goes directly, if it may; else it is given back.
+    #[inline]
+    pub(super) fn go_directly(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Option<Rc<dyn HostCaller>> {
+        let free = self.watch.is_none() && self.ready.is_empty() && self.direct.next.len() < gate::ENTERING_MAX;
+        if !(free && self.is_open_to(lift, 0)) {
+            return Some(caller);
         }
+        self.direct.next.push_back(Next { lift, caller });
+        None
+    }
+
+    /// Is this a function of async type, and would the gate of its instance let it in if the bits `but` did not count?
+    fn is_open_to(&mut self, lift: u32, but: u32) -> bool {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
         let (instance, exclusive, async_type) =
             (entry.instance, entry.kind.needs_exclusive(), plan.types[entry.ty].async_);
-        async_type && self.records().gate(instance) & gate::gate_mask(exclusive) == 0
+        async_type && self.records().gate(instance) & gate::gate_mask(exclusive) & !but == 0
     }
 
     /// The host's side of the call whose record this is, if it goes directly.
     pub(super) fn direct_caller(&self, of: Record) -> Option<&Rc<dyn HostCaller>> {
-        match &self.direct {
-            Direct::Running { caller, record, .. } if *record == of => Some(caller),
-            _ => None,
-        }
+        self.direct.running.as_ref().filter(|running| running.record == of).map(|running| &running.caller)
     }
 
     /// The call that runs directly becomes a task, if this is its record.
     pub(super) fn direct_becomes_task(&mut self, of: Record) -> Option<u32> {
-        self.direct_caller(of)?;
-        let Direct::Running { lift, caller, record } = std::mem::take(&mut self.direct) else {
-            unreachable!("who has a record runs")
-        };
+        let Running { lift, caller, record } = self.direct.running.take_if(|running| running.record == of)?;
         let task = Task { record, run: Run::Active, ..self.task_of_host(lift, caller) };
         let task = self.insert_host_task(task);
         self.records().set_field(record, record::HOST, task + 1);
@@ -72,34 +90,35 @@ impl State {
 
     /// The code of the call that runs directly has ended.
     pub(super) fn finish_direct(&mut self, of: Record, code: u32) -> Result<()> {
-        let fields = self.records().fields(of);
-        let over = code & 0xf == EXIT && fields.get(record::RESOLVED) != 0;
-        match std::mem::take(&mut self.direct) {
-            Direct::Running { lift, caller, record } if record == of && over => {
-                let entry = &self.compiled.plan.lifts[lift as usize];
-                let (instance, exclusive) = (entry.instance, entry.kind.needs_exclusive());
-                self.leave(record, exclusive.then_some(instance));
-                self.records().free(record);
-                caller.exited();
-                Ok(())
-            }
-            direct => {
-                self.direct = direct;
-                let task = self.direct_becomes_task(of).expect("jobs belong to calls that are known here");
-                self.deactivate(task);
-                self.after_code(task, code)
-            }
+        let exited = code & 0xf == EXIT && self.records().field(of, record::RESOLVED) != 0;
+        if !exited {
+            let task = self.direct_becomes_task(of).expect("jobs belong to calls that are known here");
+            self.deactivate(task);
+            return self.after_code(task, code);
         }
+        let Some(Running { lift, caller, record }) = self.direct.running.take_if(|running| running.record == of) else {
+            unreachable!("as above")
+        };
+        let entry = &self.compiled.plan.lifts[lift as usize];
+        let (instance, exclusive) = (entry.instance, entry.kind.needs_exclusive());
+        self.leave(record, exclusive.then_some(instance));
+        self.records().free(record);
+        caller.exited();
+        Ok(())
     }
 }
 
-/// Starts the call that is next.
-pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<(Record, Job)> {
+/// Starts the call that is next; `None` if it has to wait after all.
+pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<Option<(Record, Job)>> {
     ensure_record(&mut store)?;
     let state = store.data_mut();
-    let Direct::Next { lift, caller } = std::mem::take(&mut state.direct) else {
-        unreachable!("asked only if one is next")
-    };
+    let Some(Next { lift, caller }) = state.direct.next.pop_front() else { return Ok(None) };
+    // Who waits there now has come later.
+    if !state.is_open_to(lift, record::GATE_WAITERS) {
+        // If it is refused, its caller has been told.
+        drop(state.call_through_gate(lift, caller));
+        return Ok(None);
+    }
     let entry = &state.compiled.plan.lifts[lift as usize];
     let (instance, exclusive) = (entry.instance, entry.kind.needs_exclusive());
     let job = state.layout().lift_job(lift);
@@ -109,7 +128,7 @@ pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<(Record, Jo
     fields.set(record::INSTANCE, instance);
     fields.set(record::FLAGS, record::FLAG_ASYNC | record::FLAG_DETACHED | record::FLAG_BASE);
     state.enter(record, exclusive.then_some(instance));
-    state.direct = Direct::Running { lift, caller: caller.clone(), record };
+    state.direct.running = Some(Running { lift, caller: caller.clone(), record });
     pump::start_lift(store.as_context_mut(), &*caller, lift, record)?;
-    Ok((record, [0, 0, 0, job]))
+    Ok(Some((record, [0, 0, 0, job])))
 }

@@ -23,7 +23,7 @@ pub(crate) enum Entrant {
 }
 
 /// Calls that may wait at the gate of one instance.
-const ENTERING_MAX: usize = 65_536;
+pub(super) const ENTERING_MAX: usize = 65_536;
 
 /// Why a synchronous call waits at a gate.
 const NOT_READY: &str = "a synchronous call of an async function whose instance is not ready to be entered";

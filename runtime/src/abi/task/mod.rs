@@ -570,10 +570,14 @@ impl State {
 
     /// A call of the host to exported function `lift`.
     pub(crate) fn call_from_host(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
-        if self.may_go_directly(lift) {
-            self.direct = Direct::Next { lift, caller };
-            return Ok(());
+        match self.go_directly(lift, caller) {
+            None => Ok(()),
+            Some(caller) => self.call_through_gate(lift, caller),
         }
+    }
+
+    /// As `call_from_host`, behind those who wait already.
+    fn call_through_gate(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
         let task = self.task_of_host(lift, caller);
         let (instance, async_type) = (task.instance, task.async_type);
         let task = self.insert_host_task(task);
@@ -610,7 +614,7 @@ impl State {
     /// The zone is dead: everybody who waits for it learns why.
     pub(crate) fn kill_all(&mut self, reason: &Rc<str>) {
         self.poison = Some(reason.clone());
-        if let Some(caller) = std::mem::take(&mut self.direct).into_caller() {
+        for caller in std::mem::take(&mut self.direct).into_callers() {
             caller.end(Some(reason.clone()));
             caller.exited();
         }

@@ -53,10 +53,11 @@ pub(crate) fn next(mut store: StoreContextMut<'_, State>, record: Record, code: 
     if record != Record::NONE {
         store.data_mut().finish(record, code)?;
     }
-    let state = store.data_mut();
-    if state.direct.is_next() && state.budget > 0 {
-        state.budget -= 1;
-        return direct::start(store).map(Some);
+    while store.data().direct.has_next() && store.data().budget > 0 {
+        store.data_mut().budget -= 1;
+        if let Some(job) = direct::start(store.as_context_mut())? {
+            return Ok(Some(job));
+        }
     }
     loop {
         let state = store.data_mut();

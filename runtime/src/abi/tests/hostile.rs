@@ -157,8 +157,8 @@ fn a_call_of_the_host_that_finds_no_place_at_the_gate_learns_of_it() {
     let component = link(LATE, &Linker::new());
     let zone = super::zone(&component);
     let now = component.export::<(), ()>("now").expect("it is there");
-    // One goes directly, the others wait at the gate.
-    let mut calls: Vec<_> = (0..1 + 65_536 + 1).map(|_| zone.call(now, ())).collect();
+    // The first half goes directly, the others wait at the gate.
+    let mut calls: Vec<_> = (0..2 * 65_536 + 1).map(|_| zone.call(now, ())).collect();
     match calls.pop().and_then(poll_once) {
         Some(Err(CallError::Trap(reason))) => assert!(reason.contains("wait to enter"), "{reason}"),
         _ => panic!("the last call is let in"),

@@ -480,9 +480,9 @@ fn run_sibling(mut store: StoreContextMut<'_, State>, thread: u32, instance: u32
             }
         }
     }
-    match store.data().ready.is_empty() {
-        true => cannot_block(),
-        false => bail!("{DEADLOCK}: a synchronous task waits, and what is ready must not run before it has returned"),
+    match store.data().has_work() {
+        false => cannot_block(),
+        true => bail!("{DEADLOCK}: a synchronous task waits, and what is ready must not run before it has returned"),
     }
 }
 

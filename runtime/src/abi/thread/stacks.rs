@@ -95,7 +95,7 @@ impl State {
     /// The stack that runs will be put aside, and no other takes its place: if nothing is to do, the pump ends.
     #[inline]
     pub(crate) fn pump_may_rest(&mut self) {
-        let rests = self.ready.is_empty() || self.budget == 0;
+        let rests = !self.has_work() || self.budget == 0;
         self.records().set(record::RESTS, rests.into());
     }
 }

@@ -128,7 +128,8 @@ pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<Option<(Rec
     fields.set(record::INSTANCE, instance);
     fields.set(record::FLAGS, record::FLAG_ASYNC | record::FLAG_DETACHED | record::FLAG_BASE);
     state.enter(record, exclusive.then_some(instance));
-    state.direct.running = Some(Running { lift, caller: caller.clone(), record });
+    let before = state.direct.running.replace(Running { lift, caller: caller.clone(), record });
+    assert!(before.is_none(), "whatever the pump ran before has ended, or is a task");
     pump::start_lift(store.as_context_mut(), &*caller, lift, record)?;
     Ok(Some((record, [0, 0, 0, job])))
 }

@@ -2,7 +2,7 @@
 //!
 //! They run next, in the order in which they were made, and as long as one runs on it needs no more than its record: like a
 //! call between guests that returns at once, it never becomes a task. Whoever asks for its task (`task_of_or_new`) makes it one,
-//! and so does its code if it ends without having exited. One that finds the gate closed when its turn comes waits there, as
+//! and so does its code if it ends without having exited, or is put aside with its stack (`park`). One that finds the gate closed when its turn comes waits there, as
 //! all others do.
 
 use super::{EXIT, HostCaller, Job, Run, Task, ensure_record, gate, pump};
@@ -80,7 +80,7 @@ impl State {
     }
 
     /// The call that runs directly becomes a task, if this is its record.
-    pub(super) fn direct_becomes_task(&mut self, of: Record) -> Option<u32> {
+    pub(crate) fn direct_becomes_task(&mut self, of: Record) -> Option<u32> {
         let Running { lift, caller, record } = self.direct.running.take_if(|running| running.record == of)?;
         let task = Task { record, run: Run::Active, ..self.task_of_host(lift, caller) };
         let task = self.insert_host_task(task);

@@ -116,3 +116,58 @@ fn a_call_that_has_not_begun_learns_that_its_zone_is_gone() {
     assert!(matches!(poll_once(killed), Some(Err(CallError::Trap(reason))) if reason.contains("by the test")));
     assert!(matches!(poll_once(dropped), Some(Err(CallError::Trap(_)))));
 }
+
+/// `run` calls `wait`, which yields; both sides do that synchronously, on one stack. `now` is another component's.
+const NESTED: &str = r#"
+(component
+  (component $inner
+    (core func $yield (canon thread.yield))
+    (core module $m
+      (import "" "yield" (func $yield (result i32)))
+      (func (export "wait") (drop (call $yield))))
+    (core instance $i (instantiate $m (with "" (instance (export "yield" (func $yield))))))
+    (func (export "wait") async (canon lift (core func $i "wait"))))
+  (instance $inner (instantiate $inner))
+  (component $outer
+    (import "wait" (func $wait async))
+    (core func $wait (canon lower (func $wait)))
+    (core func $return (canon task.return (result u32)))
+    (core module $m
+      (import "" "wait" (func $wait))
+      (import "" "return" (func $return (param i32)))
+      (func (export "run") (param $n i32) (result i32)
+        (call $wait)
+        (call $return (local.get $n))
+        (i32.const 0))
+      (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "wait" (func $wait)) (export "return" (func $return))))))
+    (func (export "run") async (param "n" u32) (result u32)
+      (canon lift (core func $i "run") async (callback (core func $i "callback")))))
+  (instance $outer (instantiate $outer (with "wait" (func $inner "wait"))))
+  (component $other
+    (core func $return (canon task.return (result u32)))
+    (core module $m
+      (import "" "return" (func $return (param i32)))
+      (func (export "now") (param $n i32) (result i32) (call $return (local.get $n)) (i32.const 0))
+      (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+    (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+    (func (export "now") async (param "n" u32) (result u32)
+      (canon lift (core func $i "now") async (callback (core func $i "callback")))))
+  (instance $other (instantiate $other))
+  (export "run" (func $outer "run"))
+  (export "now" (func $other "now")))
+"#;
+
+#[test]
+fn a_call_whose_stack_is_put_aside_under_another_task_goes_on_when_that_does() {
+    let component = link(NESTED, &Linker::new());
+    let zone = super::zone(&component);
+    let call = |name: &str, n: u32| zone.call(component.export::<(u32,), u32>(name).expect("it is there"), (n,));
+    let calls = vec![call("run", 0), call("now", 1), call("run", 2), call("now", 3)];
+    zone.run_now();
+    assert_eq!(zone.poison(), None);
+    let results: Vec<_> = calls.into_iter().map(|call| poll_once(call).map(Result::ok)).collect();
+    assert_eq!(results, (0..4).map(|n| Some(Some(n))).collect::<Vec<_>>());
+    super::assert_empty(&zone);
+}

@@ -116,6 +116,8 @@ impl State {
         let thread = self.thread_of_or_new(record)?;
         let fiber = self.records().get(record::FIBER);
         let base = self.base_of(record);
+        // Its stack is put aside as well if another's code is on top of it.
+        self.direct_becomes_task(base);
         self.threads[thread as usize].run = ThreadRun::Parked(Stack::Aside { fiber, base }, wait);
         match wait {
             Wait::Turn { .. } => self.ready.push_back(Ready::Thread(thread)),

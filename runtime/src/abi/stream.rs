@@ -364,7 +364,7 @@ fn check_odd_buffer(store: &mut StoreContextMut<'_, State>, op: &CopyOp, ptr: u6
 #[inline(always)]
 pub(super) fn meet(mut store: StoreContextMut<'_, State>, object: u32, own: &Operation<'_>) -> Result<u32> {
     let State { streams, memories, .. } = store.data_mut();
-    let other = streams[object as usize].pending.as_mut().expect("the caller has looked");
+    let other = streams[object as usize].pending.as_ref().expect("the caller has looked");
     let Element { plain, size, .. } = own.op.element;
     if !plain && own.op.end.instance == other.op.end.instance {
         bail!("cannot read from and write to intra-component future/stream with non-numeric payload");

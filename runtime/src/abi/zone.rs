@@ -171,9 +171,7 @@ impl Zone {
     /// Hands a call to the store: now, or when nobody uses it.
     fn begin(&self, lift: u32, caller: Rc<dyn HostCaller>) {
         if let Some(poison) = &*self.0.poison.borrow() {
-            caller.end(Some(poison.clone()));
-            caller.exited();
-            return;
+            return caller.give_up(Some(poison.clone()));
         }
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => drop(store.data_mut().call_from_host(lift, caller)),
@@ -408,8 +406,7 @@ impl Inner {
         store.data_mut().kill_all(&reason);
         let (calls, ..) = self.deferred.borrow_mut().take_work();
         for (_, caller) in calls {
-            caller.end(Some(reason.clone()));
-            caller.exited();
+            caller.give_up(Some(reason.clone()));
         }
     }
 }

@@ -44,9 +44,7 @@ impl State {
     /// The host wants its own call cancelled (`Task.request_cancellation`).
     pub(crate) fn cancel_from_host(&mut self, call: &Rc<dyn HostCaller>) {
         if self.direct.take_out(call) {
-            call.end(None);
-            call.exited();
-            return;
+            return call.give_up(None);
         }
         if let Some(task) = call.task() {
             self.request_cancellation(task);
@@ -67,8 +65,7 @@ impl State {
                 self.leave_gate(instance, task);
                 let task = self.tasks.remove(task as usize);
                 if let Caller::Host(caller) = task.caller {
-                    caller.end(None);
-                    caller.exited();
+                    caller.give_up(None);
                 }
             }
             Run::Active => {

@@ -2,8 +2,8 @@
 //!
 //! They run next, in the order in which they were made, and as long as one runs on it needs no more than its record: like a
 //! call between guests that returns at once, it never becomes a task. Whoever asks for its task (`task_of_or_new`) makes it one,
-//! and so does its code if it ends without having exited, or is put aside with its stack (`park`). One that finds the gate closed when its turn comes waits there, as
-//! all others do.
+//! and so does its code if it ends without having exited, or is put aside with its stack (`park`). One that finds the gate closed
+//! when its turn comes waits there, as all others do.
 
 use super::{EXIT, HostCaller, Job, Run, Task, ensure_record, gate, pump};
 use crate::abi::Result;
@@ -74,6 +74,12 @@ impl State {
         async_type && self.records().gate(instance) & gate::gate_mask(exclusive) & !but == 0
     }
 
+    /// The instance of `lift`, if a call has to hold its exclusivity.
+    fn exclusive_instance(&self, lift: u32) -> Option<u32> {
+        let entry = &self.compiled.plan.lifts[lift as usize];
+        entry.kind.needs_exclusive().then_some(entry.instance)
+    }
+
     /// The host's side of the call whose record this is, if it goes directly.
     pub(super) fn direct_caller(&self, of: Record) -> Option<&Rc<dyn HostCaller>> {
         self.direct.running.as_ref().filter(|running| running.record == of).map(|running| &running.caller)
@@ -99,9 +105,7 @@ impl State {
         let Some(Running { lift, caller, record }) = self.direct.running.take_if(|running| running.record == of) else {
             unreachable!("as above")
         };
-        let entry = &self.compiled.plan.lifts[lift as usize];
-        let (instance, exclusive) = (entry.instance, entry.kind.needs_exclusive());
-        self.leave(record, exclusive.then_some(instance));
+        self.leave(record, self.exclusive_instance(lift));
         self.records().free(record);
         caller.exited();
         Ok(())
@@ -119,15 +123,9 @@ pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<Option<(Rec
         drop(state.call_through_gate(lift, caller));
         return Ok(None);
     }
-    let entry = &state.compiled.plan.lifts[lift as usize];
-    let (instance, exclusive) = (entry.instance, entry.kind.needs_exclusive());
     let job = state.layout().lift_job(lift);
-    let records = state.records();
-    let record = records.allocate();
-    let mut fields = records.fields(record);
-    fields.set(record::INSTANCE, instance);
-    fields.set(record::FLAGS, record::FLAG_ASYNC | record::FLAG_DETACHED | record::FLAG_BASE);
-    state.enter(record, exclusive.then_some(instance));
+    let record = state.job_record(state.compiled.plan.lifts[lift as usize].instance, true);
+    state.enter(record, state.exclusive_instance(lift));
     let before = state.direct.running.replace(Running { lift, caller: caller.clone(), record });
     assert!(before.is_none(), "whatever the pump ran before has ended, or is a task");
     pump::start_lift(store.as_context_mut(), &*caller, lift, record)?;

@@ -92,6 +92,11 @@ pub(crate) trait HostCaller {
     fn task(&self) -> Option<u32>;
     /// The task has exited: nothing of it runs any more.
     fn exited(&self);
+    /// Nothing of the call runs any more, and it has not returned: see `end`.
+    fn give_up(&self, trap: Option<Rc<str>>) {
+        self.end(trap);
+        self.exited();
+    }
 }
 
 /// What a task waits for.
@@ -584,8 +589,7 @@ impl State {
         if async_type {
             if let Err(refusal) = self.wait_to_enter(instance, Entrant::Task(task)) {
                 if let Caller::Host(caller) = self.tasks.remove(task as usize).caller {
-                    caller.end(Some(refusal.to_string().into()));
-                    caller.exited();
+                    caller.give_up(Some(refusal.to_string().into()));
                 }
                 return Err(refusal);
             }
@@ -615,13 +619,11 @@ impl State {
     pub(crate) fn kill_all(&mut self, reason: &Rc<str>) {
         self.poison = Some(reason.clone());
         for caller in std::mem::take(&mut self.direct).into_callers() {
-            caller.end(Some(reason.clone()));
-            caller.exited();
+            caller.give_up(Some(reason.clone()));
         }
         for task in self.tasks.drain() {
             if let Caller::Host(caller) = task.caller {
-                caller.end(Some(reason.clone()));
-                caller.exited();
+                caller.give_up(Some(reason.clone()));
             }
         }
         for (_, stream) in &mut self.streams {

@@ -34,6 +34,17 @@ impl State {
         }
     }
 
+    /// A record for code of `instance` that runs as a job; there is a free one.
+    pub(super) fn job_record(&mut self, instance: u32, async_type: bool) -> Record {
+        let records = self.records();
+        let record = records.allocate();
+        let mut fields = records.fields(record);
+        fields.set(record::INSTANCE, instance);
+        let async_type = if async_type { record::FLAG_ASYNC } else { 0 };
+        fields.set(record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
+        record
+    }
+
     /// Code that ran as a job has ended.
     #[inline(always)]
     pub(crate) fn finish(&mut self, record: Record, code: u32) -> Result<()> {
@@ -104,14 +115,11 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
     ensure_record(&mut store)?;
     let state = store.data_mut();
     let params = std::mem::take(&mut state.tasks[task as usize].params);
-    let record = state.records().allocate();
-    state.tasks[task as usize].record = record;
-    let instance = state.tasks[task as usize].instance;
-    let layout = state.layout();
+    let Task { instance, async_type, .. } = state.tasks[task as usize];
+    let record = state.job_record(instance, async_type);
     state.records().set_field(record, record::HOST, task + 1);
-    state.records().set_field(record, record::INSTANCE, instance);
-    let async_type = if state.tasks[task as usize].async_type { record::FLAG_ASYNC } else { 0 };
-    state.records().set_field(record, record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
+    state.tasks[task as usize].record = record;
+    let layout = state.layout();
     state.activate(task);
     state.note_start(task);
     let job = match start {

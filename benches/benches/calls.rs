@@ -13,6 +13,10 @@ use benches::table::{Table, number};
 use clap::Parser;
 use std::time::{Duration, Instant};
 
+/// The product's, for both.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CALLS: &str = include_str!("wat/calls.wat");
 const STREAMS: &str = include_str!("wat/streams.wat");
 const BLOCKING: &str = include_str!("wat/blocking.wat");

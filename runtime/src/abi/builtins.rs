@@ -60,6 +60,11 @@ impl Values<'_> {
     fn set_u32(&mut self, n: usize, value: u32) {
         self.0[n] = MaybeUninit::new(ValRaw::u32(value));
     }
+    #[inline]
+    fn set_all<const N: usize>(&mut self, values: [u32; N]) {
+        let places = self.0.first_chunk_mut::<N>().expect("a binding gives as many results as its type has");
+        *places = values.map(|value| MaybeUninit::new(ValRaw::u32(value)));
+    }
     fn set_u64(&mut self, n: usize, value: u64) {
         self.0[n] = MaybeUninit::new(ValRaw::u64(value));
     }
@@ -165,18 +170,19 @@ pub(crate) fn bind(
                 let lift = &compiled.plan.lifts[*n as usize];
                 let (options, results, count) =
                     (lift.options, compiled.plan.types[lift.ty].results, lift.signature.results.len());
+                let compiled = compiled.clone();
                 binder.bind(&name, &signature, move |mut store, _| {
                     let mut flat = [0; FLAT_MAX];
                     for (slot, value) in flat.iter_mut().enumerate().take(count) {
                         *value = store.data_mut().records().scratch(slot as u32);
                     }
-                    task::return_to_host(store, options, results, &flat[..count])
+                    task::return_to_host(store, &compiled.plan, options, results, &flat[..count])
                 })?;
             }
             HostImport::Next => binder.bind(&name, &signature, |store, values| {
                 let next = task::next(store, Record(values.u32(0)), values.u32(1))?;
                 let (record, [a, b, c, job]) = next.unwrap_or((Record::NONE, [0, 0, 0, u32::MAX]));
-                [record.0, a, b, c, job].into_iter().enumerate().for_each(|(n, value)| values.set_u32(n, value));
+                values.set_all([record.0, a, b, c, job]);
                 Ok(())
             })?,
             HostImport::Finished => binder.bind(&name, &signature, |mut store, values| {
@@ -323,11 +329,11 @@ fn bind_builtin(
             take(binder, name, signature, move |state, _| state.backpressure(instance, false))
         }
         Builtin::TaskReturn { options, results, .. } => {
-            let signature_ = signature.clone();
+            let (compiled, signature_) = (compiled.clone(), signature.clone());
             binder.bind(name, signature, move |store, values| {
                 let mut buffer = [0; FLAT_MAX];
                 let flat = values.flat(signature_.params.len(), &mut buffer, &signature_.params);
-                task::return_to_host(store, options, results, flat)
+                task::return_to_host(store, &compiled.plan, options, results, flat)
             })
         }
         Builtin::TaskCancel { instance } => take(binder, name, signature, move |state, _| state.task_cancel(instance)),

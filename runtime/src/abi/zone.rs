@@ -52,6 +52,8 @@ struct Inner {
     pump: TypedFunc<(), ()>,
     bell: Rc<Bell>,
     deferred: RefCell<Deferred>,
+    /// Something is in `deferred`, hardly ever.
+    has_deferred: Cell<bool>,
     poison: RefCell<Option<Rc<str>>>,
     control: Arc<Control>,
 }
@@ -61,13 +63,12 @@ struct Inner {
 struct Deferred {
     calls: Calls,
     dropped_readers: Vec<u32>,
-    cancelled: Vec<Rc<dyn HostCaller>>,
+    cancelled: Calls,
     /// Who wants to look again when the store is free.
     waiting: Vec<Waker>,
 }
 
-/// Calls by their lift.
-type Calls = Vec<(u32, Rc<dyn HostCaller>)>;
+type Calls = Vec<Rc<dyn HostCaller>>;
 
 impl Deferred {
     fn has_work(&self) -> bool {
@@ -75,7 +76,7 @@ impl Deferred {
     }
 
     /// Calls to make, streams whose readers are gone, and calls to cancel.
-    fn take_work(&mut self) -> (Calls, Vec<u32>, Vec<Rc<dyn HostCaller>>) {
+    fn take_work(&mut self) -> (Calls, Vec<u32>, Calls) {
         let Deferred { calls, dropped_readers, cancelled, .. } = self;
         (std::mem::take(calls), std::mem::take(dropped_readers), std::mem::take(cancelled))
     }
@@ -133,6 +134,7 @@ impl Zone {
                 pump,
                 bell,
                 deferred: RefCell::default(),
+                has_deferred: Cell::new(false),
                 poison: RefCell::default(),
                 control,
             }
@@ -163,19 +165,19 @@ impl Zone {
         returned: impl FnOnce(&R, &mut State) -> Result<()> + 'static,
     ) -> Call<R> {
         let values = Typed { params: Some(params), returned: Some(returned) };
-        let call = Rc::new(HostCall::new(values, guard));
-        self.begin(export.lift, call.clone());
+        let call = HostCall::new(export.lift, values, guard);
+        self.begin(call.clone());
         Call { shared: call, zone: self.downgrade() }
     }
 
     /// Hands a call to the store: now, or when nobody uses it.
-    fn begin(&self, lift: u32, caller: Rc<dyn HostCaller>) {
+    fn begin(&self, caller: Rc<dyn HostCaller>) {
         if let Some(poison) = &*self.0.poison.borrow() {
             return caller.give_up(Some(poison.clone()));
         }
         match self.0.store.try_borrow_mut() {
-            Ok(mut store) => drop(store.data_mut().call_from_host(lift, caller)),
-            Err(_) => self.0.deferred.borrow_mut().calls.push((lift, caller)),
+            Ok(mut store) => drop(store.data_mut().call_from_host(caller)),
+            Err(_) => self.0.defer(|deferred| deferred.calls.push(caller)),
         }
         self.0.bell.ring();
     }
@@ -235,23 +237,14 @@ impl Zone {
     }
 
     /// Takes in what came from outside; tells whether there is something to run.
+    #[inline(always)]
     fn prepare(&self, store: &mut Store<State>) -> bool {
         if self.0.poison.borrow().is_some() {
             return false;
         }
         let state = store.data_mut();
-        if self.0.deferred.borrow().has_work() {
-            let (calls, dropped_readers, cancelled) = self.0.deferred.borrow_mut().take_work();
-            for stream in dropped_readers {
-                host_end::drop_reader(state, stream);
-            }
-            for (lift, caller) in calls {
-                // A refused call has told its caller.
-                drop(state.call_from_host(lift, caller));
-            }
-            for call in cancelled {
-                state.cancel_from_host(&call);
-            }
+        if self.0.has_deferred.get() {
+            self.0.take_deferred(state);
         }
         self.0.bell.take(&mut state.ready);
         state.budget = state.limits.jobs_per_entry;
@@ -265,17 +258,26 @@ impl Zone {
     /// Has something happened since the zone was prepared, or is something left?
     #[inline]
     fn has_news(&self, store: &Store<State>) -> bool {
-        store.data().has_work() || self.0.bell.has_news() || self.0.deferred.borrow().has_work()
+        store.data().has_work()
+            || self.0.bell.has_news()
+            || self.0.has_deferred.get() && self.0.deferred.borrow().has_work()
+    }
+
+    /// As `prepare`, apart from what an entry that is alone passes.
+    #[inline(never)]
+    fn prepare_again(&self, store: &mut Store<State>) -> bool {
+        self.prepare(store)
     }
 
     /// After an entry: poisons the zone if it trapped; tells whether there is more to run.
+    #[inline(always)]
     fn finish(&self, store: &mut Store<State>, result: Result<()>) -> bool {
-        match result {
+        match result.and_then(|()| store.data_mut().finish_last()) {
             Ok(()) if self.0.control.kill.load(Ordering::Relaxed) => {
                 self.0.poison_with(store, "the zone was killed while it was in use".into());
                 false
             }
-            Ok(()) => self.has_news(store) && self.prepare(store),
+            Ok(()) => self.has_news(store) && self.prepare_again(store),
             Err(error) => {
                 self.0.poison_with(store, reason(&error));
                 false
@@ -283,12 +285,12 @@ impl Zone {
         }
     }
 
+    #[inline]
     fn wake_waiting(&self) {
-        if self.0.deferred.borrow().waiting.is_empty() {
-            return;
+        if self.0.has_deferred.get() {
+            let waiting = self.0.take_out(|deferred| std::mem::take(&mut deferred.waiting));
+            waiting.into_iter().for_each(Waker::wake);
         }
-        let waiting = std::mem::take(&mut self.0.deferred.borrow_mut().waiting);
-        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Why the zone is dead, if it is.
@@ -352,7 +354,7 @@ impl Zone {
         function: impl FnOnce(StoreContextMut<'_, State>, &mut Context<'_>) -> Poll<Result<T>>,
     ) -> Poll<Result<T>> {
         let Ok(mut store) = self.0.store.try_borrow_mut() else {
-            self.0.deferred.borrow_mut().waiting.push(task.waker().clone());
+            self.0.defer(|deferred| deferred.waiting.push(task.waker().clone()));
             return Poll::Pending;
         };
         let result = function(store.as_context_mut(), task);
@@ -372,7 +374,7 @@ impl Zone {
     fn cancel(&self, call: Rc<dyn HostCaller>) {
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => store.data_mut().cancel_from_host(&call),
-            Err(_) => self.0.deferred.borrow_mut().cancelled.push(call),
+            Err(_) => self.0.defer(|deferred| deferred.cancelled.push(call)),
         }
         self.0.bell.ring();
     }
@@ -380,7 +382,7 @@ impl Zone {
     pub(crate) fn drop_reader(&self, stream: u32) {
         match self.0.store.try_borrow_mut() {
             Ok(mut store) => host_end::drop_reader(store.data_mut(), stream),
-            Err(_) => self.0.deferred.borrow_mut().dropped_readers.push(stream),
+            Err(_) => self.0.defer(|deferred| deferred.dropped_readers.push(stream)),
         }
         self.0.bell.ring();
     }
@@ -401,11 +403,39 @@ fn once_pending(zone: &WeakZone) -> Poll<()> {
 }
 
 impl Inner {
+    /// The store is in use.
+    fn defer(&self, what: impl FnOnce(&mut Deferred)) {
+        what(&mut self.deferred.borrow_mut());
+        self.has_deferred.set(true);
+    }
+
+    fn take_out<T>(&self, what: impl FnOnce(&mut Deferred) -> T) -> T {
+        let mut deferred = self.deferred.borrow_mut();
+        let taken = what(&mut deferred);
+        self.has_deferred.set(deferred.has_work() || !deferred.waiting.is_empty());
+        taken
+    }
+
+    #[cold]
+    fn take_deferred(&self, state: &mut State) {
+        let (calls, dropped_readers, cancelled) = self.take_out(Deferred::take_work);
+        for stream in dropped_readers {
+            host_end::drop_reader(state, stream);
+        }
+        for caller in calls {
+            // A refused call has told its caller.
+            drop(state.call_from_host(caller));
+        }
+        for call in cancelled {
+            state.cancel_from_host(&call);
+        }
+    }
+
     fn poison_with(&self, store: &mut Store<State>, reason: Rc<str>) {
         *self.poison.borrow_mut() = Some(reason.clone());
         store.data_mut().kill_all(&reason);
-        let (calls, ..) = self.deferred.borrow_mut().take_work();
-        for (_, caller) in calls {
+        let (calls, ..) = self.take_out(Deferred::take_work);
+        for caller in calls {
             caller.give_up(Some(reason.clone()));
         }
     }
@@ -601,6 +631,7 @@ impl<R: 'static> Call<R> {
 
 /// A call of the host: what its task asks, and what `Call` looks at.
 struct HostCall<R, V, G> {
+    lift: u32,
     state: RefCell<CallState<R>>,
     values: RefCell<V>,
     /// Dropped when nothing of the call runs any more.
@@ -615,8 +646,14 @@ trait Values<R> {
 }
 
 impl<R, V, G> HostCall<R, V, G> {
-    fn new(values: V, guard: G) -> Self {
-        HostCall { state: RefCell::default(), values: RefCell::new(values), guard: Cell::new(Some(guard)) }
+    /// Made where it stays: what is made before its place is there gets copied, and in words that were not written as such.
+    fn new(lift: u32, values: V, guard: G) -> Rc<Self> {
+        Rc::new_cyclic(|_| HostCall {
+            lift,
+            state: RefCell::default(),
+            values: RefCell::new(values),
+            guard: Cell::new(Some(guard)),
+        })
     }
 }
 
@@ -627,6 +664,10 @@ impl<R, V: Values<R>, G> Shared<R> for HostCall<R, V, G> {
 }
 
 impl<R, V: Values<R>, G> HostCaller for HostCall<R, V, G> {
+    fn lift_index(&self) -> u32 {
+        self.lift
+    }
+
     fn lower(&self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
         self.values.borrow_mut().lower(cx, params, sink)
     }

@@ -17,21 +17,32 @@ use wasmtime::{AsContextMut, StoreContextMut};
 /// The calls that go directly.
 #[derive(Default)]
 pub(crate) struct Direct {
-    next: VecDeque<Next>,
+    /// Those that have not begun.
+    next: VecDeque<Rc<dyn HostCaller>>,
     running: Option<Running>,
-}
-
-/// A call that has not begun, of this lift.
-struct Next {
-    lift: u32,
-    caller: Rc<dyn HostCaller>,
 }
 
 /// The call that runs, while it is not a task.
 struct Running {
-    lift: u32,
     caller: Rc<dyn HostCaller>,
     record: Record,
+    function: Function,
+}
+
+/// What is called, as the gate sees it.
+#[derive(Clone, Copy)]
+struct Function {
+    instance: u32,
+    exclusive: bool,
+    async_type: bool,
+}
+
+impl Function {
+    /// The instance, if a call has to hold its exclusivity.
+    #[inline]
+    fn holds(self) -> Option<u32> {
+        self.exclusive.then_some(self.instance)
+    }
 }
 
 impl Direct {
@@ -42,42 +53,41 @@ impl Direct {
 
     /// Is `call` one of those that have not begun? Not any more.
     pub(super) fn take_out(&mut self, call: &Rc<dyn HostCaller>) -> bool {
-        let position = self.next.iter().position(|next| Rc::ptr_eq(&next.caller, call));
+        let position = self.next.iter().position(|next| Rc::ptr_eq(next, call));
         position.and_then(|position| self.next.remove(position)).is_some()
     }
 
     /// All callers.
     pub(super) fn into_callers(self) -> impl Iterator<Item = Rc<dyn HostCaller>> {
         let running = self.running.map(|running| running.caller);
-        running.into_iter().chain(self.next.into_iter().map(|next| next.caller))
+        running.into_iter().chain(self.next)
     }
 }
 
 impl State {
-    /// A call of the host to exported function `lift` goes directly, if it may; else it is given back.
+    /// A call of the host goes directly, if it may; else it is given back.
     #[inline]
-    pub(super) fn go_directly(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Option<Rc<dyn HostCaller>> {
+    pub(super) fn go_directly(&mut self, caller: Rc<dyn HostCaller>) -> Option<Rc<dyn HostCaller>> {
         let free = self.watch.is_none() && self.ready.is_empty() && self.direct.next.len() < gate::ENTERING_MAX;
-        if !(free && self.is_open_to(lift, 0)) {
+        let function = self.function(caller.lift_index());
+        if !(free && function.async_type && self.is_open_to(function, 0)) {
             return Some(caller);
         }
-        self.direct.next.push_back(Next { lift, caller });
+        self.direct.next.push_back(caller);
         None
     }
 
-    /// Is this a function of async type, and would the gate of its instance let it in if the bits `but` did not count?
-    fn is_open_to(&mut self, lift: u32, but: u32) -> bool {
+    fn function(&self, lift: u32) -> Function {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
-        let (instance, exclusive, async_type) =
-            (entry.instance, entry.kind.needs_exclusive(), plan.types[entry.ty].async_);
-        async_type && self.records().gate(instance) & gate::gate_mask(exclusive) & !but == 0
+        let async_type = plan.types[entry.ty].async_;
+        Function { instance: entry.instance, exclusive: entry.kind.needs_exclusive(), async_type }
     }
 
-    /// The instance of `lift`, if a call has to hold its exclusivity.
-    fn exclusive_instance(&self, lift: u32) -> Option<u32> {
-        let entry = &self.compiled.plan.lifts[lift as usize];
-        entry.kind.needs_exclusive().then_some(entry.instance)
+    /// Would the gate let a call in if the bits `but` did not count?
+    #[inline]
+    fn is_open_to(&mut self, function: Function, but: u32) -> bool {
+        self.records().gate(function.instance) & gate::gate_mask(function.exclusive) & !but == 0
     }
 
     /// The host's side of the call whose record this is, if it goes directly.
@@ -87,10 +97,12 @@ impl State {
 
     /// The call that runs directly becomes a task, if this is its record.
     pub(crate) fn direct_becomes_task(&mut self, of: Record) -> Option<u32> {
-        let Running { lift, caller, record } = self.direct.running.take_if(|running| running.record == of)?;
-        let task = Task { record, run: Run::Active, ..self.task_of_host(lift, caller) };
+        let Running { caller, record, .. } = self.direct.running.take_if(|running| running.record == of)?;
+        let task = Task { record, run: Run::Active, ..self.task_of_host(caller) };
         let task = self.insert_host_task(task);
-        self.records().set_field(record, record::HOST, task + 1);
+        let mut fields = self.records().fields(record);
+        fields.set(record::HOST, task + 1);
+        fields.set(record::FLAGS, fields.get(record::FLAGS) & !record::FLAG_LAST);
         Some(task)
     }
 
@@ -102,10 +114,11 @@ impl State {
             self.deactivate(task);
             return self.after_code(task, code);
         }
-        let Some(Running { lift, caller, record }) = self.direct.running.take_if(|running| running.record == of) else {
+        let Some(Running { caller, record, function }) = self.direct.running.take_if(|running| running.record == of)
+        else {
             unreachable!("as above")
         };
-        self.leave(record, self.exclusive_instance(lift));
+        self.leave(record, function.holds());
         self.records().free(record);
         caller.exited();
         Ok(())
@@ -116,18 +129,21 @@ impl State {
 pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<Option<(Record, Job)>> {
     ensure_record(&mut store)?;
     let state = store.data_mut();
-    let Some(Next { lift, caller }) = state.direct.next.pop_front() else { return Ok(None) };
+    let Some(caller) = state.direct.next.pop_front() else { return Ok(None) };
+    let lift = caller.lift_index();
+    let function = state.function(lift);
     // Who waits there now has come later.
-    if !state.is_open_to(lift, record::GATE_WAITERS) {
+    if !state.is_open_to(function, record::GATE_WAITERS) {
         // If it is refused, its caller has been told.
-        drop(state.call_through_gate(lift, caller));
+        drop(state.call_through_gate(caller));
         return Ok(None);
     }
+    let last = if state.has_work() { 0 } else { record::FLAG_LAST };
+    let record = state.job_record(function.instance, record::FLAG_ASYNC | last);
+    state.enter(record, function.holds());
     let job = state.layout().lift_job(lift);
-    let record = state.job_record(state.compiled.plan.lifts[lift as usize].instance, true);
-    state.enter(record, state.exclusive_instance(lift));
-    let before = state.direct.running.replace(Running { lift, caller: caller.clone(), record });
-    assert!(before.is_none(), "whatever the pump ran before has ended, or is a task");
+    assert!(state.direct.running.is_none(), "whatever the pump ran before has ended, or is a task");
+    state.direct.running = Some(Running { caller: caller.clone(), record, function });
     pump::start_lift(store.as_context_mut(), &*caller, lift, record)?;
     Ok(Some((record, [0, 0, 0, job])))
 }

@@ -80,6 +80,8 @@ pub(crate) enum Caller {
 
 /// The host's side of a call to an exported function.
 pub(crate) trait HostCaller {
+    /// What is called: an exported function, by its position in the plan.
+    fn lift_index(&self) -> u32;
     /// Lowers the parameters.
     fn lower(&self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()>;
     /// Lifts the results: the function has returned.
@@ -553,9 +555,9 @@ impl State {
         }
     }
 
-    /// The task of a call that the host makes to exported function `lift`.
-    fn task_of_host(&self, lift: u32, caller: Rc<dyn HostCaller>) -> Task {
-        let plan = &self.compiled.plan;
+    /// The task of a call that the host makes.
+    fn task_of_host(&self, caller: Rc<dyn HostCaller>) -> Task {
+        let (plan, lift) = (&self.compiled.plan, caller.lift_index());
         let entry = &plan.lifts[lift as usize];
         Task {
             callback: Layout::of(plan).callback_of(entry.kind),
@@ -573,17 +575,17 @@ impl State {
         task
     }
 
-    /// A call of the host to exported function `lift`.
-    pub(crate) fn call_from_host(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
-        match self.go_directly(lift, caller) {
+    /// A call of the host to an exported function.
+    pub(crate) fn call_from_host(&mut self, caller: Rc<dyn HostCaller>) -> Result<()> {
+        match self.go_directly(caller) {
             None => Ok(()),
-            Some(caller) => self.call_through_gate(lift, caller),
+            Some(caller) => self.call_through_gate(caller),
         }
     }
 
     /// As `call_from_host`, behind those who wait already.
-    fn call_through_gate(&mut self, lift: u32, caller: Rc<dyn HostCaller>) -> Result<()> {
-        let task = self.task_of_host(lift, caller);
+    fn call_through_gate(&mut self, caller: Rc<dyn HostCaller>) -> Result<()> {
+        let task = self.task_of_host(caller);
         let (instance, async_type) = (task.instance, task.async_type);
         let task = self.insert_host_task(task);
         if async_type {

@@ -9,7 +9,7 @@ use crate::abi::record::Record;
 use crate::abi::state::{Ready, State};
 use crate::abi::table::EventCode;
 use crate::abi::{Result, host_call, stream, thread};
-use crate::component::plan::LiftKind;
+use crate::component::plan::{LiftKind, Plan};
 use crate::component::shims::{self, record};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::TypeTupleIndex;
@@ -34,14 +34,13 @@ impl State {
         }
     }
 
-    /// A record for code of `instance` that runs as a job; there is a free one.
-    pub(super) fn job_record(&mut self, instance: u32, async_type: bool) -> Record {
+    /// A record with `flags` for code of `instance` that runs as a job; there is a free one.
+    pub(super) fn job_record(&mut self, instance: u32, flags: u32) -> Record {
         let records = self.records();
         let record = records.allocate();
         let mut fields = records.fields(record);
         fields.set(record::INSTANCE, instance);
-        let async_type = if async_type { record::FLAG_ASYNC } else { 0 };
-        fields.set(record::FLAGS, async_type | record::FLAG_DETACHED | record::FLAG_BASE);
+        fields.set(record::FLAGS, flags | record::FLAG_DETACHED | record::FLAG_BASE);
         record
     }
 
@@ -55,6 +54,19 @@ impl State {
         let Some(task) = fields.get(record::HOST).checked_sub(1) else { return self.finish_direct(record, code) };
         self.deactivate(task);
         self.after_code(task, code)
+    }
+
+    /// The pump has ended. If it has ended with its last job, `next` has not been told what became of that.
+    #[inline]
+    pub(crate) fn finish_last(&mut self) -> Result<()> {
+        let records = self.records();
+        let record = Record(records.get(record::ENDED));
+        if record == Record::NONE {
+            return Ok(());
+        }
+        records.set(record::ENDED, Record::NONE.0);
+        let code = records.get(record::ENDED_CODE);
+        self.finish(record, code)
     }
 }
 
@@ -116,7 +128,7 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
     let state = store.data_mut();
     let params = std::mem::take(&mut state.tasks[task as usize].params);
     let Task { instance, async_type, .. } = state.tasks[task as usize];
-    let record = state.job_record(instance, async_type);
+    let record = state.job_record(instance, if async_type { record::FLAG_ASYNC } else { 0 });
     state.records().set_field(record, record::HOST, task + 1);
     state.tasks[task as usize].record = record;
     let layout = state.layout();
@@ -182,12 +194,12 @@ pub(super) fn start_lift(
 /// The running task, called by the host, returns: `flat` are the arguments of `task.return` or the results of a sync lift.
 pub(crate) fn return_to_host(
     mut store: StoreContextMut<'_, State>,
+    plan: &Plan,
     options: u32,
     results: TypeTupleIndex,
     flat: &[u64],
 ) -> Result<()> {
-    let compiled = store.data().compiled.clone();
-    let options = &compiled.plan.options[options as usize];
+    let options = &plan.options[options as usize];
     if let Some(memory) = options.memory() {
         store.refresh_memory(memory.as_u32());
     }
@@ -201,5 +213,5 @@ pub(crate) fn return_to_host(
         },
     };
     let Some(caller) = caller.cloned() else { bail!("`task.return` to the host by a task that it has not called") };
-    caller.lift(&mut LiftCx::new(state, &compiled.plan, options), results, flat)
+    caller.lift(&mut LiftCx::new(state, plan, options), results, flat)
 }

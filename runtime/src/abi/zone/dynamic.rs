@@ -5,15 +5,14 @@ use crate::abi::cx::{FlatSink, LiftCx, LowerCx};
 use crate::abi::dynamic::DynamicExport;
 use crate::abi::{MAX_FLAT_PARAMS, Result};
 use crate::host::value::dynamic::{self, Value};
-use std::rc::Rc;
 use wasmtime_environ::component::TypeTupleIndex;
 
 impl Zone {
     /// Calls an exported function of any type. `params` should have passed `dynamic::check_params`: values of other types trap.
     /// The call gives `None` if the function has no result.
     pub fn call_dynamic(&self, export: DynamicExport, params: Vec<Value>) -> Call<Option<Value>> {
-        let call = Rc::new(HostCall::new(Dynamic { params }, ()));
-        self.begin(export.lift, call.clone());
+        let call = HostCall::new(export.lift, Dynamic { params }, ());
+        self.begin(call.clone());
         Call { shared: call, zone: self.downgrade() }
     }
 }

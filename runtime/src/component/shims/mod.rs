@@ -870,7 +870,10 @@ impl<'a> ShimModule<'a> {
         self.next_job(&mut asm, &job);
         asm.get(job.job).const_signed(-1).op(Instruction::I32Eq).if_().op(Instruction::Return).end();
         self.run_job(&mut asm, &job);
-        asm.op(Instruction::Br(0)).end();
+        asm.get(job.record).load(record::FLAGS).const_(record::FLAG_LAST).op(Instruction::I32And);
+        asm.op(Instruction::I32Eqz).op(Instruction::BrIf(0)).end();
+        asm.const_(0).get(job.record).store(record::ENDED);
+        asm.const_(0).get(job.code).store(record::ENDED_CODE);
         self.define(&Signature::default(), asm)
     }
 

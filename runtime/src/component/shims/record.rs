@@ -44,6 +44,8 @@ pub const FLAG_ASYNC: u32 = 1;
 pub const FLAG_DETACHED: u32 = 2;
 /// Nothing is below the task on its stack.
 pub const FLAG_BASE: u32 = 4;
+/// Nothing else was to be run when the task began: the pump may end with its code, and leave the rest to the host.
+pub const FLAG_LAST: u32 = 8;
 
 /// No result.
 pub const MODE_NONE: u32 = 0;
@@ -90,6 +92,11 @@ pub const DRIVE: u32 = 116;
 pub const CALLER: u32 = 124;
 /// Behind the arguments of jobs: 1 if the pump has nothing to do any more.
 pub const RESTS: u32 = 264;
+/// Header: the record whose code was the last that the pump ran, if the host has not been told that it has ended; 0 if it has. And
+/// its code.
+pub const ENDED: u32 = 268;
+/// See `ENDED`.
+pub const ENDED_CODE: u32 = 272;
 /// Header: 1 if a call to the host has to wait.
 pub const BLOCKED: u32 = 120;
 /// Arguments and results of jobs, `SCRATCH_SLOTS` of 8 bytes.

@@ -85,6 +85,8 @@ const FLAT_MAX: usize = 17;
 struct Binder<'a> {
     linker: &'a mut Linker<State>,
     engine: &'a Engine,
+    /// The instance that the next binding leaves, if it may not always be left.
+    leaves: Option<u32>,
     /// What the next binding takes note of, while schedules are explored.
     observed: Option<Observed>,
 }
@@ -113,14 +115,25 @@ impl Binder<'_> {
     {
         let ty = func_type(self.engine, signature);
         let room = signature.params.len().max(signature.results.len());
+        let leaves = self.leaves.take();
         let host = move |mut caller: Caller<'_, State>, values: &mut [MaybeUninit<ValRaw>]| {
             debug_assert!(values.len() >= room, "the engine gives room for parameters and results");
+            if let Some(instance) = leaves
+                && !caller.data_mut().records().may_leave(instance)
+            {
+                return cannot_leave();
+            }
             function(caller.as_context_mut(), &mut Values(values))
         };
         // SAFETY: `host` reads the parameters and writes the results that `ty` says: each binding below is made from the
         // signature that the plan gives for it, and its built-in's type is fixed by component validation.
         unsafe { self.linker.func_new_unchecked("host", name, ty, host) }.map(drop)
     }
+}
+
+#[cold]
+fn cannot_leave() -> Result<()> {
+    bail!("cannot leave component instance")
 }
 
 fn func_type(engine: &Engine, signature: &Signature) -> FuncType {
@@ -141,7 +154,7 @@ pub(crate) fn bind(
     functions: &[Arc<dyn HostFunction>],
 ) -> Result<()> {
     let engine = linker.engine().clone();
-    let mut binder = Binder { linker, engine: &engine, observed: None };
+    let mut binder = Binder { linker, engine: &engine, leaves: None, observed: None };
     for import in &compiled.shim_imports {
         let name = import.name();
         let signature = import.signature(&compiled.plan);
@@ -239,9 +252,7 @@ pub(crate) fn bind(
             HostImport::MayNotEnter => {
                 binder.bind(&name, &signature, |mut store, values| store.data_mut().may_not_enter(values.u32(0)))?;
             }
-            HostImport::MayNotLeave => {
-                binder.bind(&name, &signature, |_, _| bail!("cannot leave component instance"))?;
-            }
+            HostImport::MayNotLeave => binder.bind(&name, &signature, |_, _| cannot_leave())?,
             HostImport::BorrowsRemain => {
                 binder.bind(&name, &signature, |_, _| bail!("borrow handles still remain at the end of the call"))?;
             }
@@ -259,8 +270,10 @@ fn bind_builtin(
     functions: &[Arc<dyn HostFunction>],
 ) -> Result<()> {
     let plan = &compiled.plan;
+    let builtin = &plan.trampolines[n as usize].builtin;
+    binder.leaves = builtin.leaves();
     if sim::current().is_some() {
-        binder.observed = Observed::of(plan, &plan.trampolines[n as usize].builtin);
+        binder.observed = Observed::of(plan, builtin);
     }
     let stream = |instance, ty: TypeStreamTableIndex, write| {
         let ty = plan.types[ty].ty.as_u32();
@@ -271,7 +284,7 @@ fn bind_builtin(
         EndType { instance, future: true, write, ty }
     };
     let width = |options: u32| plan.width(&plan.options[options as usize]);
-    match plan.trampolines[n as usize].builtin.clone() {
+    match builtin.clone() {
         Builtin::LowerImport { lowering, .. } => {
             let entry = &plan.lowerings[lowering as usize];
             let (function, compiled, signature_) =

@@ -126,6 +126,7 @@ impl Builder<'_> {
             Def::Adapter(n) => &shims.adapters[*n as usize],
             Def::MayLeave(n) => &shims.may_leave[*n as usize],
             Def::MayBlock => &shims.may_block,
+            Def::Records => &shims.memory,
             Def::Trampoline(n) => &shims.trampolines[*n as usize],
             Def::ContextGet(slot) => &shims.context_get[*slot as usize],
             Def::ContextSet(slot) => &shims.context_set[*slot as usize],

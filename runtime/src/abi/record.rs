@@ -158,6 +158,13 @@ impl Records {
         unsafe { self.word(record::gate(instance)).read_unaligned() }
     }
 
+    /// May `instance` be left (`may_leave`)?
+    #[inline]
+    pub fn may_leave(&self, instance: u32) -> bool {
+        // SAFETY: as in `field`.
+        unsafe { self.word(record::may_not_leave(instance)).read_unaligned() == 0 }
+    }
+
     /// Gives the bits that are set then.
     #[inline]
     pub fn set_gate(&mut self, instance: u32, bits: u32, on: bool) -> u32 {

@@ -3,11 +3,12 @@
 //! It does not tell all that we need of them, so their bodies are read: a shape that we do not know is an error, at load.
 
 use super::plan::{CoreType, Lower, Signature};
+use super::shims::{self, record};
 use super::width::PointerWidth;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use wasm_encoder::reencode::{self, Reencode};
-use wasm_encoder::{Instruction, MemoryType};
+use wasm_encoder::{CodeSection, ImportSection, Instruction, MemoryType};
 use wasmparser::{Operator, Payload, TypeRef};
 use wasmtime_environ::component as environ;
 
@@ -101,20 +102,17 @@ impl<'a> FactModule<'a> {
         Ok(callers)
     }
 
-    /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, and what is
-    /// said of `memories` with 64-bit pointers is right. Those come in the order of the imports, with their minimal pages.
-    pub(super) fn rewrite(
-        &self,
-        wasm: &[u8],
-        may_block: Option<u32>,
-        memories: Vec<(PointerWidth, u64)>,
-    ) -> Result<Vec<u8>> {
+    /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, what is said to
+    /// the globals `may_leave` is said to the host as well, in a memory that comes after all other imports, and what is said of
+    /// `memories` with 64-bit pointers is right. Those come in the order of the imports, with their minimal pages.
+    pub(super) fn rewrite(&self, wasm: &[u8], flags: Flags, memories: Vec<(PointerWidth, u64)>) -> Result<Vec<u8>> {
         let wide = memories.iter().any(|(width, _)| *width == PointerWidth::Bits64);
         if wide {
             self.bodies.iter().try_for_each(only_tags)?;
         }
         let mut module = wasm_encoder::Module::new();
-        Rewrite { may_block, wide, memories: memories.into_iter() }
+        let records = memories.len() as u32;
+        Rewrite { flags, records, wide, memories: memories.into_iter() }
             .parse_core_module(&mut module, wasmparser::Parser::new(0), wasm)
             .map_err(|error| anyhow::anyhow!("an adapter module cannot be rewritten: {error}"))?;
         Ok(module.finish())
@@ -177,17 +175,60 @@ fn only_tags(body: &wasmparser::FunctionBody<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Copies a module and leaves one of its globals alone. Where there are 64-bit memories, it puts the tag of strings where it
+/// Globals that an adapter module imports, by their number.
+#[derive(Default)]
+pub(super) struct Flags {
+    pub(super) may_block: Option<u32>,
+    /// With the instance whose flag it is.
+    pub(super) may_leave: BTreeMap<u32, u32>,
+}
+
+/// Copies a module, leaves one of its globals alone and repeats what is said to others. Where there are 64-bit memories, it puts the tag of strings where it
 /// belongs, and imports those memories with the size that they have at least: the engine takes a memory that may be smaller
 /// than what it reserves, and that cannot move, to be never larger.
 struct Rewrite {
-    may_block: Option<u32>,
+    flags: Flags,
+    /// The memory that shims and host share.
+    records: u32,
     wide: bool,
     memories: std::vec::IntoIter<(PointerWidth, u64)>,
 }
 
 impl Reencode for Rewrite {
     type Error = std::convert::Infallible;
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: wasmparser::ImportSectionReader<'_>,
+    ) -> Result<(), reencode::Error> {
+        reencode::utils::parse_import_section(self, imports, section)?;
+        if !self.flags.may_leave.is_empty() {
+            imports.import("", "records", shims::memory_type(0));
+        }
+        Ok(())
+    }
+
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        body: wasmparser::FunctionBody<'_>,
+    ) -> Result<(), reencode::Error> {
+        let mut function = self.new_function_with_parsed_locals(&body)?;
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let instruction = self.parse_instruction(&mut operators)?;
+            function.instruction(&instruction);
+            if let Instruction::GlobalSet(global) = instruction
+                && let Some(instance) = self.flags.may_leave.get(&global)
+            {
+                let memory = shims::word(record::may_not_leave(*instance), self.records);
+                function.instructions().i32_const(0).global_get(global).i32_eqz().i32_store(memory);
+            }
+        }
+        code.function(&function);
+        Ok(())
+    }
 
     fn memory_type(&mut self, memory: wasmparser::MemoryType) -> Result<MemoryType, reencode::Error> {
         let mut memory = reencode::utils::memory_type(self, memory);
@@ -199,10 +240,10 @@ impl Reencode for Rewrite {
 
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, reencode::Error> {
         match operator {
-            Operator::GlobalGet { global_index } if Some(global_index) == self.may_block => {
+            Operator::GlobalGet { global_index } if Some(global_index) == self.flags.may_block => {
                 Ok(Instruction::I32Const(1))
             }
-            Operator::GlobalSet { global_index } if Some(global_index) == self.may_block => Ok(Instruction::Drop),
+            Operator::GlobalSet { global_index } if Some(global_index) == self.flags.may_block => Ok(Instruction::Drop),
             Operator::I64Const { value: UTF16_TAG_OF_FACT } if self.wide => {
                 Ok(Instruction::I64Const(PointerWidth::Bits64.utf16_tag().cast_signed()))
             }

@@ -106,6 +106,12 @@ impl Plan {
         }
     }
 
+    /// Does a shim have something to do with stacks once the host has done what `builtin` asks for?
+    pub fn needs_stacks(&self, builtin: &Builtin) -> bool {
+        // A thread that is cancelled runs at once, on top of who cancels it.
+        matches!(builtin, Builtin::SubtaskCancel { .. }) || self.blocks(builtin).is_some()
+    }
+
     /// May a call of this import have to wait for its result?
     pub fn may_wait(&self, lowering: &Lowering) -> bool {
         self.types[lowering.ty].async_ || self.imports[lowering.import as usize].name.blocks()
@@ -192,6 +198,8 @@ pub enum Def {
     MayLeave(u32),
     /// The flag that tells whether the current task may block.
     MayBlock,
+    /// The memory that shims and host share.
+    Records,
     /// A function that we provide.
     Trampoline(u32),
     /// `context.get`, by slot.

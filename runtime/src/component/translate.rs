@@ -4,7 +4,7 @@
 //! shape of it that we rely on is checked here, so that another version fails at load with a message and never at run time.
 //! Knows nothing of stores and compiled code.
 
-use super::fact::FactModule;
+use super::fact::{FactModule, Flags};
 use super::plan::*;
 use super::width::PointerWidth;
 use super::widths_meet;
@@ -202,7 +202,11 @@ impl<'a> Planner<'a> {
             GlobalInitializer::InstantiateModule(InstantiateModule::Static(module, args), owner) => {
                 // An adapter module belongs to no component instance. Its adapters must be known before anybody refers to them.
                 let adapters = if owner.is_none() { self.adapters_of(*module, args)? } else { Vec::new() };
-                let args = args.iter().map(|def| self.def(def)).collect::<Result<_>>()?;
+                let mut args = args.iter().map(|def| self.def(def)).collect::<Result<Vec<_>>>()?;
+                if owner.is_none() && args.iter().any(|def| matches!(def, Def::MayLeave(_))) {
+                    // See `FactModule::rewrite`.
+                    args.push(Def::Records);
+                }
                 self.instance_modules.push(*module);
                 self.steps.push(Step::Instantiate { module: module.as_u32(), args });
                 for (adapter, name) in adapters {
@@ -336,8 +340,15 @@ impl<'a> Planner<'a> {
         if let Some(enter) = enter {
             self.sync_callers.extend(fact.sync_callers(enter)?);
         }
-        let may_block =
-            position(|kind| matches!(kind, EntityType::Global(_)), &|def| matches!(def, CoreDef::TaskMayBlock));
+        let globals = zip(&kinds, args).filter(|(kind, _)| matches!(kind, EntityType::Global(_)));
+        let mut flags = Flags::default();
+        for (global, (_, def)) in (0..).zip(globals) {
+            match def {
+                CoreDef::TaskMayBlock => flags.may_block = Some(global),
+                CoreDef::InstanceFlags(instance) => drop(flags.may_leave.insert(global, instance.as_u32())),
+                _ => {}
+            }
+        }
         let memories: Vec<(PointerWidth, u64)> = args
             .iter()
             .filter_map(|arg| match arg {
@@ -346,8 +357,9 @@ impl<'a> Planner<'a> {
             })
             .map(|memory| (width(memory), memory.limits.min))
             .collect();
-        if may_block.is_some() || memories.iter().any(|(width, _)| *width == PointerWidth::Bits64) {
-            self.rewritten.insert(module, fact.rewrite(self.modules[module].wasm, may_block, memories)?);
+        let wide = memories.iter().any(|(width, _)| *width == PointerWidth::Bits64);
+        if wide || flags.may_block.is_some() || !flags.may_leave.is_empty() {
+            self.rewritten.insert(module, fact.rewrite(self.modules[module].wasm, flags, memories)?);
         }
         Ok(())
     }

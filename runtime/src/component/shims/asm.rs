@@ -3,7 +3,7 @@
 //! Methods of `Asm` return `self`, so that code reads as the stack does. Knows the layout of records, and no built-in.
 
 use super::super::plan::{Adapter, CoreType, Lower};
-use super::{ODD_CODE, PARKED, record, retptr_field};
+use super::{ODD_CODE, PARKED, may_leave_global, record, retptr_field};
 use wasm_encoder::{BlockType, Function, Instruction, MemArg, ValType};
 
 pub(super) fn val(ty: &CoreType) -> ValType {
@@ -69,6 +69,15 @@ impl Asm {
     }
     pub(super) fn global_set(&mut self, global: u32) -> &mut Self {
         self.op(Instruction::GlobalSet(global))
+    }
+    /// `[flag] -> []`: tells adapters, shims and the host whether an instance may be left.
+    pub(super) fn set_may_leave(&mut self, instance: u32) -> &mut Self {
+        let global = may_leave_global(instance);
+        self.global_set(global)
+            .const_(0)
+            .global_get(global)
+            .op(Instruction::I32Eqz)
+            .store(record::may_not_leave(instance))
     }
     pub(super) fn if_(&mut self) -> &mut Self {
         self.op(Instruction::If(BlockType::Empty))

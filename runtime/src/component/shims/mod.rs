@@ -16,8 +16,8 @@ use asm::{Asm, memarg, val};
 use fibers::Fibers;
 use wasm_encoder::{
     BlockType, Catch, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
-    FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemorySection, MemoryType, Module, RefType,
-    TableSection, TableType, TypeSection, ValType,
+    FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module,
+    RefType, TableSection, TableType, TypeSection, ValType,
 };
 use wasmtime_environ::component::{CanonicalOptions, CanonicalOptionsDataModel};
 
@@ -303,7 +303,8 @@ struct ShimModule<'a> {
     defined: u32,
 }
 
-/// Globals: `may_block` first, then one `may_leave` per instance.
+/// Globals: `may_block` first, then one `may_leave` per instance. What adapters and shims ask is the global; the host cannot read
+/// it as fast as the word `record::may_not_leave`, which says the same.
 const MAY_BLOCK: u32 = 0;
 fn may_leave_global(instance: u32) -> u32 {
     1 + instance
@@ -551,9 +552,9 @@ impl<'a> ShimModule<'a> {
     /// The instance cannot be left while its post-return runs (CanonicalABI.md, `canon lift`).
     fn post_return(&mut self, asm: &mut Asm, instance: u32, post_return: u32, types: &[CoreType], results: &[u32]) {
         let ty = self.ty(&Signature { params: types.to_vec(), results: vec![] });
-        asm.const_(0).global_set(may_leave_global(instance));
+        asm.const_(0).set_may_leave(instance);
         asm.get_all(results).call_indirect(ty, self.layout.post_return_slot(post_return));
-        asm.const_(1).global_set(may_leave_global(instance));
+        asm.const_(1).set_may_leave(instance);
     }
 
     /// Tells the host, if it knows the task, that it has resolved.
@@ -630,24 +631,20 @@ impl<'a> ShimModule<'a> {
             Builtin::EnterSyncCall => self.enter_sync_call(),
             Builtin::ExitSyncCall => self.exit_sync_call(),
             Builtin::TaskReturn { instance, signature, .. } => self.task_return(n, *instance, *signature),
-            builtin => match builtin.leaves() {
-                Some(instance) => self.guarded(n, instance),
-                None => self.host(HostImport::Trampoline(n)),
+            builtin => match self.fibers {
+                Some(fibers) if self.plan.needs_stacks(builtin) => self.on_stacks(n, fibers),
+                _ => self.host(HostImport::Trampoline(n)),
             },
         };
         self.export_function(&export::trampoline(n), function);
     }
 
-    /// A built-in that the host implements, behind the check that its instance may be left.
-    fn guarded(&mut self, n: u32, instance: u32) -> u32 {
-        let trampoline = &self.plan.trampolines[n as usize];
-        let signature = trampoline.signature.clone();
+    /// A built-in that the host implements, and what it asks to be done with stacks then.
+    fn on_stacks(&mut self, n: u32, fibers: Fibers) -> u32 {
+        let signature = self.plan.trampolines[n as usize].signature.clone();
         let mut asm = Asm::new(signature.params.len() as u32);
-        self.trap_unless_may_leave(&mut asm, instance);
         asm.params().call(self.host(HostImport::Trampoline(n)));
-        if let Some(fibers) = self.fibers {
-            self.after_builtin(&mut asm, n, fibers);
-        }
+        self.after_builtin(&mut asm, n, fibers);
         self.define(&signature, asm)
     }
 
@@ -820,18 +817,18 @@ impl<'a> ShimModule<'a> {
         let ty = self.ty(&signature);
         let mut asm = Asm::new(4);
         let (task, flag, result) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(val(&pointer)));
-        let flag_global = options.map(|options| may_leave_global(options.instance.as_u32()));
+        let instance = options.map(|options| options.instance.as_u32());
         asm.load_at(record::CURRENT).set(task);
         asm.set_current(|asm| {
             asm.const_(0);
         });
         asm.const_(0).op(Instruction::I64Const(0)).op(Instruction::I64Store(memarg(record::CONTEXT, 3)));
-        if let Some(global) = flag_global {
-            asm.global_get(global).set(flag).const_(0).global_set(global);
+        if let Some(instance) = instance {
+            asm.global_get(may_leave_global(instance)).set(flag).const_(0).set_may_leave(instance);
         }
         asm.params().call_indirect(ty, self.layout.realloc_slot(n)).set(result);
-        if let Some(global) = flag_global {
-            asm.get(flag).global_set(global);
+        if let Some(instance) = instance {
+            asm.get(flag).set_may_leave(instance);
         }
         asm.set_current_to(task).get(result);
         let function = self.define(&signature, asm);
@@ -943,13 +940,7 @@ impl<'a> ShimModule<'a> {
 
     fn finish(mut self, jobs: &[u32]) -> Shims {
         let mut memories = MemorySection::new();
-        memories.memory(MemoryType {
-            minimum: record::initial_pages(self.plan.instances),
-            maximum: Some(record::PAGES_MAX),
-            memory64: false,
-            shared: false,
-            page_size_log2: None,
-        });
+        memories.memory(memory_type(record::initial_pages(self.plan.instances)));
         self.exports.export(export::MEMORY, ExportKind::Memory, 0);
         let size = u64::from(self.layout.size().max(1));
         let mut tables = TableSection::new();
@@ -990,6 +981,16 @@ impl<'a> ShimModule<'a> {
         module.section(&globals).section(&self.exports).section(&elements).section(&self.code);
         Shims { wasm: module.finish(), imports: self.imports }
     }
+}
+
+/// The type of the memory that shims and host share, with as many pages at least.
+pub(super) fn memory_type(minimum: u64) -> MemoryType {
+    MemoryType { minimum, maximum: Some(record::PAGES_MAX), memory64: false, shared: false, page_size_log2: None }
+}
+
+/// A word at an address of a memory.
+pub(super) fn word(address: u32, memory_index: u32) -> MemArg {
+    MemArg { memory_index, ..memarg(address, 2) }
 }
 
 /// What `Promote` and `Admit` say to a sync-lowered call that has to wait for its result.

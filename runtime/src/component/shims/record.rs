@@ -105,7 +105,7 @@ pub const SCRATCH: u32 = 128;
 pub const SCRATCH_SLOTS: u32 = 17;
 /// First instance word.
 pub const INSTANCES: u32 = 320;
-/// Size of an instance's words: its gate, and room.
+/// Size of an instance's words: its gate, and whether it may not be left.
 pub const INSTANCE_SIZE: u32 = 8;
 
 /// Gate bit: a task of the instance is on the stack and holds its exclusivity.
@@ -123,6 +123,11 @@ pub const GATE_WATCHED: u32 = 16;
 /// Offset of the gate of `instance`.
 pub fn gate(instance: u32) -> u32 {
     INSTANCES + instance * INSTANCE_SIZE
+}
+
+/// Offset of the word that says whether `instance` may not be left now: the global `may_leave` turned round, for the host.
+pub fn may_not_leave(instance: u32) -> u32 {
+    gate(instance) + 4
 }
 
 /// Offset of the first record with `instances` instances.

@@ -104,6 +104,39 @@ impl Drop for Server {
     }
 }
 
+/// Keeps cores from sleeping, with programs that run while nobody else wants to, until it is dropped.
+#[derive(Debug)]
+pub struct Awake(Vec<Child>);
+
+impl Awake {
+    /// Keeps these cores awake.
+    ///
+    /// # Errors
+    /// When `chrt` is missing, or may not lower a priority.
+    pub fn start(cores: Cores) -> Result<Awake> {
+        let chrt = require("chrt", "util-linux")?;
+        let mut awake = Awake(Vec::new());
+        for core in [cores.server, cores.load] {
+            let idle = pinned(&chrt, Some(core));
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL"]).arg(idle.get_program()).args(idle.get_args());
+            command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]).stdin(Stdio::null());
+            awake.0.push(command.spawn().context("cannot keep a core awake: `setpriv` is part of util-linux")?);
+        }
+        Ok(awake)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // It may have ended of itself.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
 /// `USER_HZ`: 100 on every architecture that this runs on, whatever the kernel's own tick is.
 const TICKS_PER_SECOND: u64 = 100;
 

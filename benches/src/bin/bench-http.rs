@@ -6,9 +6,9 @@
 //!     make bench-http
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use benches::load::{upload, wrk};
-use benches::process::{Cores, Server, require};
+use benches::process::{Awake, Cores, Server, require};
 use benches::samples::{Samples, order};
 use benches::table::{Table, number};
 use clap::Parser;
@@ -44,6 +44,11 @@ struct Args {
     /// Measure nothing but bodies of 1 GiB
     #[arg(long, conflicts_with = "bulk")]
     bulk_only: bool,
+
+    /// Keep cores from sleeping between requests. With few connections much of what is measured else is what it costs to wake up:
+    /// cold caches, above all
+    #[arg(long)]
+    awake: bool,
 
     /// Which driver interflow uses: auto, uring or epoll
     #[arg(long, default_value = "auto", value_name = "DRIVER")]
@@ -229,6 +234,8 @@ struct BulkRow {
 struct Report {
     machine: String,
     cores: Option<Cores>,
+    /// Cores did not sleep between requests.
+    awake: bool,
     requests: Vec<Row>,
     middlewares: Vec<MiddlewareRow>,
     bulk: Vec<BulkRow>,
@@ -475,7 +482,15 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let bench = Bench::find(args)?;
-    let mut report = Report { machine: benches::machine(), cores: bench.cores, ..Report::default() };
+    let _awake = match bench.cores {
+        Some(cores) if args.awake => Some(Awake::start(cores)?),
+        None if args.awake => {
+            bail!("`--awake` needs two cores: what keeps a core awake would take turns with the load")
+        }
+        _ => None,
+    };
+    let (machine, cores, awake) = (benches::machine(), bench.cores, args.awake);
+    let mut report = Report { machine, cores, awake, ..Report::default() };
     if !args.bulk_only {
         let variants: Vec<Variant> =
             Variant::all().into_iter().filter(|variant| variant.name().contains(&args.variants)).collect();
@@ -491,7 +506,8 @@ fn run(args: &Args) -> Result<()> {
         Some(cores) => println!("one worker on core {}, load from core {}", cores.server, cores.load),
         None => println!("one core for servers and load: take ratios, not absolutes"),
     }
-    println!("medians of {} runs, taken in turn; interflow --io {}", args.rounds, args.io);
+    let awake = if args.awake { "; cores do not sleep" } else { "" };
+    println!("medians of {} runs, taken in turn; interflow --io {}{awake}", args.rounds, args.io);
     if !report.requests.is_empty() {
         println!();
         print_requests(&report);

@@ -183,9 +183,9 @@ pub(super) struct Flags {
     pub(super) may_leave: BTreeMap<u32, u32>,
 }
 
-/// Copies a module, leaves one of its globals alone and repeats what is said to others. Where there are 64-bit memories, it puts the tag of strings where it
-/// belongs, and imports those memories with the size that they have at least: the engine takes a memory that may be smaller
-/// than what it reserves, and that cannot move, to be never larger.
+/// Copies a module, leaves one of its globals alone and repeats what is said to others. Where there are 64-bit memories, it puts the
+/// tag of strings where it belongs, and imports those memories with the size that they have at least: the engine takes a memory
+/// that may be smaller than what it reserves, and that cannot move, to be never larger.
 struct Rewrite {
     flags: Flags,
     /// The memory that shims and host share.

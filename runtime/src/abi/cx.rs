@@ -2,7 +2,7 @@
 //!
 //! `LiftCx` reads a guest, `LowerCx` writes one; the values themselves are `host::value`'s business.
 
-use super::host_end::{ReadEnd, Source};
+use super::host_end::{self, ReadEnd, Source};
 use super::state::State;
 use super::stream::{End, Stream};
 use super::table::{Kind, Slot};
@@ -264,14 +264,28 @@ impl<'a> LowerCx<'a> {
         state.put_readable(instance, kind, ty, stream)
     }
 
-    /// Gives the guest a readable end that the host took from a guest of the same zone.
+    /// Gives the guest a readable end that the host took from a guest of the same zone. What the host has read of it and not used,
+    /// bytes alone, is not lost.
     pub(crate) fn lower_end(&mut self, ty: InterfaceType, end: ReadEnd) -> Result<u32> {
+        let items = self.stop_read(&end)?;
         let (kind, ty) = self.readable(ty);
         let instance = self.instance();
+        let state = self.store.data_mut();
+        if let Some(items) = items {
+            let Ok(bytes) = items.downcast::<Vec<u8>>() else {
+                bail!("only a stream of bytes can be given away after the host has read from it");
+            };
+            state.streams[end.stream() as usize].put_unread(*bytes)?;
+        }
+        state.put_readable(instance, kind, ty, end.into_stream())
+    }
+
+    /// The host reads no more of `end`: gives what it has read and not used.
+    pub(crate) fn stop_read(&mut self, end: &ReadEnd) -> Result<Option<Box<dyn Any>>> {
         if !end.is_of(&self.store.data().zone) {
             bail!("a stream or future of one zone cannot be read in another");
         }
-        self.store.data_mut().put_readable(instance, kind, ty, end.into_stream())
+        Ok(host_end::stop_read(self.store.data_mut(), end.stream()))
     }
 
     fn readable(&self, ty: InterfaceType) -> (Kind, u32) {

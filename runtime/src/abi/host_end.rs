@@ -2,7 +2,8 @@
 //!
 //! Where the host writes, it is a `Source` that is polled into the guest's buffer when the guest reads. Where the host reads,
 //! it asks (`poll_read`), takes what a guest has pending, or leaves a `HostRead` that the next write fills. So at most one
-//! chunk is between guest and host, and a guest that nobody reads from waits: backpressure needs no queue.
+//! chunk is between guest and host, and a guest that nobody reads from waits: backpressure needs no queue. A chunk that the host
+//! has not used when it gives the end to a guest stays with the stream (`unread`).
 //! Elements are lifted and lowered by their Rust type, which this file does not know.
 
 use super::Result;
@@ -137,6 +138,17 @@ impl HostRead {
         }
     }
 
+    /// As a write would: gives how many of `bytes` it took.
+    pub fn fill_with_bytes(&mut self, bytes: &[u8]) -> usize {
+        if self.items.is_some() {
+            return 0;
+        }
+        let count = bytes.len().min(self.max as usize);
+        self.items = Some(Box::new(bytes[..count].to_vec()));
+        self.wake();
+        count
+    }
+
     /// What came, for a reader that is here itself and need not be woken.
     fn take(mut self) -> Option<Box<dyn Any>> {
         self.waker = None;
@@ -162,6 +174,7 @@ pub(crate) fn poll_read(
     let state = store.data_mut();
     let entry = &mut state.streams[stream as usize];
     let items = entry.read.take().and_then(HostRead::take);
+    let items = items.or_else(|| Some(Box::new(entry.take_unread(max)?)));
     if items.is_some() {
         return Poll::Ready(Ok(items));
     }
@@ -188,15 +201,25 @@ pub(crate) fn poll_read(
     }
 }
 
-/// The host begins to read and asks later (`poll_read`): a guest that writes before that need not wait for it. Call it once, on an
-/// end that was not read from yet.
+/// Streams and futures that a zone may have for the host to read what nobody has asked for: it costs the host memory.
+const BEGIN_STREAMS_MAX: usize = 4096;
+
+/// The host begins to read and asks later (`poll_read`), or never (`stop_read`): a guest that writes before that need not wait for it.
+/// Nothing is begun while schedules are explored: when the host reads is for the schedule to say.
 pub(crate) fn begin_read(state: &mut State, stream: u32, max: usize, lift: LiftItems) -> Result<()> {
+    let may_begin = state.streams.len() <= BEGIN_STREAMS_MAX && state.watch.is_none();
     let entry = &mut state.streams[stream as usize];
-    if entry.dropped || entry.writer == End::Host {
+    let is_fresh = entry.read.is_none() && !entry.has_unread();
+    if !may_begin || !is_fresh || entry.dropped || entry.writer == End::Host {
         return Ok(());
     }
     entry.read = Some(HostRead::new(max, lift));
     offer(state, stream)
+}
+
+/// The host reads no more: gives what came and nobody has asked for.
+pub(crate) fn stop_read(state: &mut State, stream: u32) -> Option<Box<dyn Any>> {
+    state.streams[stream as usize].read.take().and_then(HostRead::take)
 }
 
 /// Bytes that one read of the host takes from a source.
@@ -279,6 +302,11 @@ impl ReadEnd {
         ReadEnd { zone, stream: Some(stream) }
     }
 
+    /// Its stream; it stays the owner.
+    pub fn stream(&self) -> u32 {
+        self.stream.expect("only taken on the way out")
+    }
+
     /// Does the end belong to `zone`?
     pub fn is_of(&self, zone: &super::WeakZone) -> bool {
         self.zone.is(zone)
@@ -291,7 +319,7 @@ impl ReadEnd {
 
     /// See `begin_read`; `state` is that of its zone.
     pub fn begin_read(&self, state: &mut State, max: usize, lift: LiftItems) -> Result<()> {
-        begin_read(state, self.stream.expect("only taken on the way out"), max, lift)
+        begin_read(state, self.stream(), max, lift)
     }
 
     /// See `poll_read`; a zone that is gone is an error.
@@ -304,7 +332,7 @@ impl ReadEnd {
         let Some(zone) = self.zone.upgrade() else {
             return Poll::Ready(Err(format_err!("the component instance is gone")));
         };
-        let stream = self.stream.expect("only taken on the way out");
+        let stream = self.stream();
         zone.with_store(task, |store, task| poll_read(store, stream, max, lift, task))
     }
 }

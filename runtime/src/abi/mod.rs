@@ -25,6 +25,7 @@ mod table;
 mod task;
 mod thread;
 mod transcode;
+mod unread;
 mod waitable;
 mod waits;
 mod wake;

@@ -44,6 +44,14 @@ impl Readable {
     }
 }
 
+impl StreamReader<u8> {
+    /// Begins to read what a guest writes, at most `max` bytes, before anybody asks for them: `poll_next` gives them, and a guest
+    /// that gets the stream still reads them.
+    pub(crate) fn begin(&self, state: &mut State, max: usize) -> Result<()> {
+        self.end.begin::<u8>(state, max)
+    }
+}
+
 impl<T: 'static> StreamReader<T> {
     /// A stream that the host writes.
     pub fn new(source: impl Source) -> Self {
@@ -60,14 +68,6 @@ impl<T: 'static> StreamReader<T> {
             }
             end => Err(StreamReader { end, _element: PhantomData }),
         }
-    }
-
-    /// Begins to read what a guest writes, at most `max` elements, before anybody asks for them: `poll_next` gives them.
-    pub(crate) fn begin(&self, state: &mut State, max: usize) -> Result<()>
-    where
-        T: Lift,
-    {
-        self.end.begin::<T>(state, max)
     }
 
     /// The next elements, at most `max` of them; `None` at the end of the stream.
@@ -114,7 +114,7 @@ impl<T: 'static> FutureReader<T> {
         FutureReader { end: Readable::Source(Box::new(source)), _element: PhantomData }
     }
 
-    /// Begins to read what a guest writes: `poll_value` gives it.
+    /// Begins to read what a guest writes: `poll_value` gives it, and a guest that gets the future still reads it.
     pub(crate) fn begin(&self, state: &mut State) -> Result<()>
     where
         T: Lift,
@@ -204,7 +204,7 @@ impl<T: Lower> Source for FutureSource<T> {
 }
 
 macro_rules! readable {
-    ($reader:ident, $case:ident, $take:ident, $put:ident, $name:literal) => {
+    ($reader:ident, $case:ident, $lowered:path, $take:ident, $put:expr, $name:literal) => {
         impl<T: ComponentType> ComponentType for $reader<T> {
             const LAYOUT: Layout = Layout::scalar(4);
 
@@ -233,7 +233,7 @@ macro_rules! readable {
             }
         }
 
-        impl<T: ComponentType> Lower for $reader<T> {
+        impl<T: $lowered> Lower for $reader<T> {
             fn lower(self, cx: &mut LowerCx<'_>, ty: InterfaceType, dst: &mut FlatSink<'_>) -> Result<()> {
                 let handle = $put(cx, ty, self.end)?;
                 dst.push(u64::from(handle));
@@ -248,8 +248,8 @@ macro_rules! readable {
     };
 }
 
-readable!(StreamReader, Stream, take_stream, put_end, "stream");
-readable!(FutureReader, Future, take_future, put_end, "future");
+readable!(StreamReader, Stream, ComponentType, take_stream, put_stream, "stream");
+readable!(FutureReader, Future, Lower, take_future, put_future::<T>, "future");
 
 fn take_stream(cx: &mut LiftCx<'_>, ty: InterfaceType, handle: u32) -> Result<Readable> {
     let InterfaceType::Stream(table) = ty else { unreachable!("checked at link time") };
@@ -275,9 +275,24 @@ fn take(cx: &mut LiftCx<'_>, stream: u32) -> Readable {
     Readable::Guest(ReadEnd::new(state.zone.clone(), stream))
 }
 
-fn put_end(cx: &mut LowerCx<'_>, ty: InterfaceType, end: Readable) -> Result<u32> {
+fn put_stream(cx: &mut LowerCx<'_>, ty: InterfaceType, end: Readable) -> Result<u32> {
     match end {
         Readable::Source(source) => cx.lower_source(ty, source),
         Readable::Guest(end) => cx.lower_end(ty, end),
+    }
+}
+
+fn put_future<T: Lower>(cx: &mut LowerCx<'_>, ty: InterfaceType, end: Readable) -> Result<u32> {
+    let end = match end {
+        Readable::Source(source) => return cx.lower_source(ty, source),
+        Readable::Guest(end) => end,
+    };
+    match cx.stop_read(&end)? {
+        // It came already; the guest that wrote it is done with it.
+        Some(items) => {
+            let mut items = *items.downcast::<Vec<T>>().expect("`lift_items` makes a Vec<T>");
+            cx.lower_source(ty, Box::new(FutureSource { future: None, value: items.pop() }))
+        }
+        None => cx.lower_end(ty, end),
     }
 }

@@ -8,7 +8,7 @@ use crate::abi::host_end::offer;
 use crate::abi::state::State;
 use crate::abi::stream::{self, COMPLETED, CopyOp, End, Operation, Pending, Stream, event_code, meet};
 use crate::abi::table::{CopyState, Kind, NONE, Slot};
-use crate::abi::{BLOCKED, Result};
+use crate::abi::{BLOCKED, Result, unread};
 use wasmtime::{AsContextMut, StoreContextMut, bail};
 use wasmtime_environ::component::{InterfaceType, TypeStreamIndex};
 
@@ -61,11 +61,16 @@ fn join(store: StoreContextMut<'_, State>, end: &Slot, sink: u32) -> Result<()> 
         state.end_dropped(source);
         return Ok(());
     }
-    let Stream { writer, source, dropped, pending, extension, .. } = state.streams.remove(source as usize);
+    let mut joined = state.streams.remove(source as usize);
+    let unread = joined.take_unread(usize::MAX);
+    let Stream { writer, source, dropped, pending, extension, .. } = joined;
     let entry = &mut state.streams[sink as usize];
-    let reading = entry.pending;
     (entry.writer, entry.source) = (writer, source);
     entry.extension = entry.extension.take().or(extension);
+    if let Some(bytes) = unread {
+        unread::append(state, sink, bytes)?;
+    }
+    let reading = state.streams[sink as usize].pending;
     if let End::Guest { instance, handle } = writer {
         state.handles(instance).get_mut(handle).expect("an end that is not gone is in its table").object = sink;
     }

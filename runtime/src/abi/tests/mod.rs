@@ -1,5 +1,6 @@
 //! The engine on small hand-written components. Larger behaviour is tested with real guests in the `tests` package.
 
+mod begun;
 mod calls;
 mod direct;
 mod dynamic;

@@ -2,7 +2,7 @@
 
 use super::waiting::tick;
 use super::{assert_empty, link, poll_once, returned, zone};
-use crate::abi::{Component, Destination, Produced, Result, Source, Zone};
+use crate::abi::{Destination, Produced, Result, Source, Zone};
 use crate::host::linker::Linker;
 use crate::host::stream::{FutureReader, StreamReader};
 use std::future::Future;
@@ -180,61 +180,6 @@ fn the_host_reads_what_a_guest_writes() {
     let stream: StreamReader<u8> = returned(&component, &zone, "open", (3u32, 5u32));
     assert_eq!(read_all(&zone, stream, 4).concat(), [3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1]);
     assert_empty(&zone);
-}
-
-/// `open`, which gives a stream of `n` chunks of 5 bytes that the host begins to read before the guest goes on; tells whether the
-/// guest is done though nobody has asked for a byte.
-fn begun(component: &Component, zone: &Zone, n: u32) -> (StreamReader<u8>, bool) {
-    let open = component.export::<(u32, u32), StreamReader<u8>>("open").expect("it is there");
-    let call = zone.call_guarded(open, (n, 5), (), |stream, state| stream.begin(state, 64));
-    let exited = call.exited();
-    zone.run_now();
-    let stream = poll_once(call).expect("the call returns").expect("the call does not trap");
-    (stream, poll_once(exited).is_some())
-}
-
-#[test]
-fn a_read_that_has_begun_spares_the_guest_that_writes_next_a_wait() {
-    let component = link(GUEST_TO_GUEST, &Linker::new());
-    let zone = zone(&component);
-    let (mut stream, done) = begun(&component, &zone, 1);
-    assert!(done, "all that it has to write is read");
-    assert_eq!(poll_once(stream.next(64)).expect("it has come").expect("no trap"), Some(vec![1; 5]));
-    assert_eq!(poll_once(stream.next(64)).expect("it is over").expect("no trap"), None);
-    drop(stream);
-    assert_empty(&zone);
-}
-
-#[test]
-fn what_comes_behind_a_read_that_has_begun_waits_to_be_asked_for() {
-    let component = link(GUEST_TO_GUEST, &Linker::new());
-    let zone = zone(&component);
-    let (stream, done) = begun(&component, &zone, 3);
-    assert!(!done, "one read is one buffer");
-    assert_eq!(read_all(&zone, stream, 64), [[3; 5], [2; 5], [1; 5]]);
-    assert_empty(&zone);
-}
-
-#[test]
-fn a_read_that_has_begun_and_that_nobody_asks_for_leaves_nothing() {
-    let component = link(GUEST_TO_GUEST, &Linker::new());
-    let zone = zone(&component);
-    for n in [0, 1] {
-        let (stream, done) = begun(&component, &zone, n);
-        assert!(done, "{n} chunks");
-        drop(stream);
-        assert_empty(&zone);
-    }
-}
-
-#[test]
-fn what_was_read_before_a_trap_still_counts() {
-    let component = link(GUEST_TO_GUEST, &Linker::new());
-    let zone = zone(&component);
-    let (mut stream, _) = begun(&component, &zone, 2);
-    zone.kill("a test");
-    assert_eq!(poll_once(stream.next(64)).expect("it has come").expect("no trap"), Some(vec![2; 5]));
-    assert!(poll_once(stream.next(64)).expect("it is over").is_err());
 }
 
 #[test]

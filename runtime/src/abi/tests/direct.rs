@@ -171,3 +171,66 @@ fn a_call_whose_stack_is_put_aside_under_another_task_goes_on_when_that_does() {
     assert_eq!(results, (0..4).map(|n| Some(Some(n))).collect::<Vec<_>>());
     super::assert_empty(&zone);
 }
+
+/// `wait` reads from a stream of its own and gives the event's payload; `wake` writes a byte to it.
+const WAITER: &str = r#"
+(component
+  (type $s (stream u8))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $memory))
+  (core func $new (canon stream.new $s))
+  (core func $read (canon stream.read $s async (memory $memory)))
+  (core func $write (canon stream.write $s async (memory $memory)))
+  (core func $set (canon waitable-set.new))
+  (core func $join (canon waitable.join))
+  (core func $return (canon task.return (result u32)))
+  (core module $m
+    (import "" "new" (func $new (result i64)))
+    (import "" "read" (func $read (param i32 i32 i32) (result i32)))
+    (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+    (import "" "set" (func $set (result i32)))
+    (import "" "join" (func $join (param i32 i32)))
+    (import "" "return" (func $return (param i32)))
+    (global $ends (mut i64) (i64.const 0))
+    (func (export "wait") (result i32) (local $reader i32) (local $set i32)
+      (global.set $ends (call $new))
+      (local.set $reader (i32.wrap_i64 (global.get $ends)))
+      (local.set $set (call $set))
+      (drop (call $read (local.get $reader) (i32.const 0) (i32.const 1)))
+      (call $join (local.get $reader) (local.get $set))
+      (i32.or (i32.const 2) (i32.shl (local.get $set) (i32.const 4))))
+    (func (export "callback") (param i32 i32) (param $payload i32) (result i32)
+      (call $return (local.get $payload))
+      (i32.const 0))
+    (func (export "wake") (result i32)
+      (call $return (call $write (i32.wrap_i64 (i64.shr_u (global.get $ends) (i64.const 32))) (i32.const 0) (i32.const 1)))
+      (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "new" (func $new)) (export "read" (func $read)) (export "write" (func $write)) (export "set" (func $set))
+    (export "join" (func $join)) (export "return" (func $return))))))
+  (func (export "wait") async (result u32) (canon lift (core func $i "wait") async (callback (core func $i "callback"))))
+  (func (export "wake") async (result u32) (canon lift (core func $i "wake") async (callback (core func $i "callback")))))
+"#;
+
+#[test]
+fn a_task_that_the_last_call_makes_ready_goes_on_behind_it() {
+    let component = link(WAITER, &Linker::new());
+    for driven in [false, true] {
+        let zone = super::zone(&component);
+        let mut driver = Box::pin(zone.drive());
+        let mut run = || match driven {
+            // A second entry comes after a turn of others.
+            true => (0..2).for_each(|_| assert!(poll_once(driver.as_mut()).is_none())),
+            false => zone.run_now(),
+        };
+        let call = |name: &str| zone.call(component.export::<(), u32>(name).expect("it is there"), ());
+        let waiting = call("wait");
+        run();
+        // Nothing else is there when it starts: the pump is to end with it.
+        let wakes = call("wake");
+        run();
+        assert!(matches!(poll_once(wakes), Some(Ok(0x10))), "one byte was taken");
+        assert!(matches!(poll_once(waiting), Some(Ok(0x10))), "and came, driven: {driven}");
+    }
+}

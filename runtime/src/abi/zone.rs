@@ -152,19 +152,12 @@ impl Zone {
 
     /// Calls an exported function. The call starts when the zone is driven.
     pub fn call<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P) -> Call<R> {
-        self.call_guarded(export, params, (), |_, _| Ok(()))
+        self.call_guarded(export, params, ())
     }
 
-    /// As `call`; `guard` is dropped when nothing of the call runs any more, and `returned` sees the result before the guest
-    /// goes on.
-    pub(crate) fn call_guarded<P: Lower, R: Lift>(
-        &self,
-        export: Export<P, R>,
-        params: P,
-        guard: impl Any,
-        returned: impl FnOnce(&R, &mut State) -> Result<()> + 'static,
-    ) -> Call<R> {
-        let values = Typed { params: Some(params), returned: Some(returned) };
+    /// As `call`; `guard` is dropped when nothing of the call runs any more.
+    pub(crate) fn call_guarded<P: Lower, R: Lift>(&self, export: Export<P, R>, params: P, guard: impl Any) -> Call<R> {
+        let values = Typed { params: Some(params) };
         let call = HostCall::new(export.lift, values, guard);
         self.begin(call.clone());
         Call { shared: call, zone: self.downgrade() }
@@ -702,15 +695,11 @@ impl<R, V: Values<R>, G> HostCaller for HostCall<R, V, G> {
 }
 
 /// Values of Rust types.
-struct Typed<P, F> {
+struct Typed<P> {
     params: Option<P>,
-    returned: Option<F>,
 }
 
-impl<P: Lower, R: Lift, F> Values<R> for Typed<P, F>
-where
-    F: FnOnce(&R, &mut State) -> Result<()>,
-{
+impl<P: Lower, R: Lift> Values<R> for Typed<P> {
     fn lower(&mut self, cx: &mut LowerCx<'_>, params: TypeTupleIndex, sink: &mut FlatSink<'_>) -> Result<()> {
         let value = self.params.take().expect("a call is started once");
         lower_params(cx, params, value, MAX_FLAT_PARAMS, sink)
@@ -720,11 +709,7 @@ where
         // `task.return` passes up to 16 flat values, a sync function's result only one.
         let max =
             if flat.len() > 1 || R::LAYOUT.flat <= MAX_FLAT_RESULTS { MAX_FLAT_PARAMS } else { flat_max::<R>(flat) };
-        let value = lift_result::<R>(cx, results, &mut FlatSource::new(flat), max)?;
-        if let Some(returned) = self.returned.take() {
-            returned(&value, cx.state)?;
-        }
-        Ok(value)
+        lift_result::<R>(cx, results, &mut FlatSource::new(flat), max)
     }
 }
 

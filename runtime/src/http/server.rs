@@ -5,7 +5,7 @@
 //! called there, and its place is given back when the guest's task and the response body have both ended.
 //! Knows nothing of components: what is called is `wasi:http/handler.handle`.
 
-use crate::abi::{CallError, State};
+use crate::abi::CallError;
 use crate::executor::net::{BindOptions, TcpListener, TcpStream};
 use crate::executor::sync::{Notify, Semaphore};
 use crate::executor::{self, HyperExecutor, HyperTimer, Phase, Shutdown};
@@ -247,21 +247,16 @@ impl Server {
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "the service cannot start another instance");
             }
         };
-        match self.call(request, &method, &lease.0).await {
+        match self.call(request, &lease.0).await {
             Ok(response) => self.send(response, &method, lease).await,
             Err(response) => response,
         }
     }
 
     /// Calls the handler; an answer of ours if it has none.
-    async fn call(&self, request: Own<Request>, method: &http::Method, lease: &Lease) -> Result<Own<Response>, Answer> {
+    async fn call(&self, request: Own<Request>, lease: &Lease) -> Result<Own<Response>, Answer> {
         let service = self.pool.service();
-        let method = method.clone();
-        let returned = move |result: &Result<Own<Response>, ErrorCode>, state: &mut State| match result {
-            Ok(response) => response.0.begin(&method, state),
-            Err(_) => Ok(()),
-        };
-        let call = lease.zone().call_guarded(service.handle, (request,), lease.clone(), returned);
+        let call = lease.zone().call_guarded(service.handle, (request,), lease.clone());
         lease.on_gone(call.canceller());
         match executor::long_timeout(service.config.timeout, call).await {
             Ok(Ok(Ok(response))) => Ok(response),

@@ -30,6 +30,8 @@ use std::time::Instant;
 
 /// Bytes taken from a guest at once.
 const CHUNK_MAX: usize = 64 << 10;
+/// Bytes taken from a guest before anybody asks for them.
+const BEGIN_MAX: usize = 16 << 10;
 /// Bodies up to this many bytes are worth a look at whether they end right behind their first chunk.
 const SHORT_MAX: usize = 16 << 10;
 
@@ -313,10 +315,14 @@ impl Body {
         (body, FutureReader::new(outcome))
     }
 
-    /// Begins to read what a guest writes: one chunk, and the trailers.
+    /// Begins to read what a guest writes, the first bytes and the trailers, wherever the message goes: the guest need not wait until
+    /// somebody asks for them.
+    ///
+    /// # Errors
+    /// When what the guest has written already is not what it should be; that is its fault.
     pub fn begin(&self, state: &mut State) -> AbiResult<()> {
         if let Contents::Guest(stream) = &self.contents {
-            stream.begin(state, CHUNK_MAX)?;
+            stream.begin(state, BEGIN_MAX)?;
         }
         match &self.trailers {
             Trailers::Future(trailers) => trailers.begin(state),

@@ -3,7 +3,6 @@
 use super::body::Body;
 use super::fields::strip_hop_by_hop;
 use super::{ErrorCode, Fields, HostBody, Message, OutgoingBody};
-use crate::abi::State;
 use http::{Method, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -63,18 +62,6 @@ impl Response {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
-    }
-
-    /// Begins to read the body that the guest writes, if it will be sent in answer to a request with `method`: the guest need not
-    /// wait until the head is on its way.
-    ///
-    /// # Errors
-    /// When what the guest has written already is not what it should be; that is its fault.
-    pub fn begin(&self, method: &Method, state: &mut State) -> Result<(), wasmtime::Error> {
-        match &*self.body.borrow() {
-            Some(body) if !is_bodiless(method, self.status.get()) => body.begin(state),
-            _ => Ok(()),
-        }
     }
 
     /// Handles are moved when a message is consumed or sent, so it happens once.

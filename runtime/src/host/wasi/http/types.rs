@@ -207,12 +207,13 @@ impl Host for Http {
     }
 
     fn response_new(
-        _: &mut HostCx<'_>,
+        cx: &mut HostCx<'_>,
         headers: Own<Headers>,
         contents: Option<StreamReader<u8>>,
         trailers: TrailersFuture,
     ) -> Result<(Own<Response>, Transmitted)> {
         let (body, transmitted) = Body::made(Message::Response, contents, trailers);
+        body.begin(cx.store.data_mut())?;
         Ok((Own::new(Response::made(headers.0, body)), transmitted))
     }
 

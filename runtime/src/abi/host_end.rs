@@ -7,12 +7,12 @@
 //! Elements are lifted and lowered by their Rust type, which this file does not know.
 
 use super::Result;
-use super::cx::{LiftCx, LowerCx};
+use super::cx::{HostCx, LiftCx, LowerCx, Memories};
 use super::state::State;
 use super::stream::{Element, End};
 use std::any::Any;
 use std::task::{Context, Poll, Waker};
-use wasmtime::{StoreContextMut, format_err};
+use wasmtime::{AsContextMut, StoreContextMut, format_err};
 use wasmtime_environ::component::InterfaceType;
 
 /// What a source did.
@@ -187,10 +187,10 @@ pub(crate) fn poll_read(
         return poll_host(state, stream, max, task);
     }
     entry.read = Some(HostRead::new(max, lift));
-    if let Err(error) = offer(state, stream) {
+    if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }
-    let entry = &mut state.streams[stream as usize];
+    let entry = &mut store.data_mut().streams[stream as usize];
     match &mut entry.read {
         // Not before: what is there already must not wake who looks at it.
         Some(read) if read.items.is_none() && !entry.dropped => {
@@ -206,7 +206,13 @@ const BEGIN_STREAMS_MAX: usize = 4096;
 
 /// The host begins to read and asks later (`poll_read`), or never (`stop_read`): a guest that writes before that need not wait for it.
 /// Nothing is begun while schedules are explored: when the host reads is for the schedule to say.
-pub(crate) fn begin_read(state: &mut State, stream: u32, max: usize, lift: LiftItems) -> Result<()> {
+pub(crate) fn begin_read(
+    mut store: StoreContextMut<'_, State>,
+    stream: u32,
+    max: usize,
+    lift: LiftItems,
+) -> Result<()> {
+    let state = store.data_mut();
     let may_begin = state.streams.len() <= BEGIN_STREAMS_MAX && state.watch.is_none();
     let entry = &mut state.streams[stream as usize];
     let is_fresh = entry.read.is_none() && !entry.has_unread();
@@ -214,7 +220,7 @@ pub(crate) fn begin_read(state: &mut State, stream: u32, max: usize, lift: LiftI
         return Ok(());
     }
     entry.read = Some(HostRead::new(max, lift));
-    offer(state, stream)
+    offer(store, stream)
 }
 
 /// The host reads no more: gives what came and nobody has asked for.
@@ -251,7 +257,8 @@ fn poll_host(state: &mut State, stream: u32, max: usize, task: &mut Context<'_>)
 }
 
 /// A guest's write and a read of the host may be there: if both are, elements move.
-pub(crate) fn offer(state: &mut State, stream: u32) -> Result<()> {
+pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Result<()> {
+    let state = store.data_mut();
     let entry = &mut state.streams[stream as usize];
     let (Some(pending), Some(read)) = (entry.pending, &entry.read) else { return Ok(()) };
     if read.items.is_some() {
@@ -264,6 +271,11 @@ pub(crate) fn offer(state: &mut State, stream: u32) -> Result<()> {
         return Ok(());
     }
     let lift = read.lift;
+    // What a value points to may lie beyond what was last known of the memory.
+    if let (Some(memory), false) = (pending.op.memory, pending.op.element.plain) {
+        store.refresh_memory(memory);
+    }
+    let state = store.data_mut();
     let compiled = state.compiled.clone();
     let options = &compiled.plan.options[pending.op.options as usize];
     let items = lift(
@@ -317,9 +329,9 @@ impl ReadEnd {
         self.stream.take().expect("only taken here and in drop")
     }
 
-    /// See `begin_read`; `state` is that of its zone.
-    pub fn begin_read(&self, state: &mut State, max: usize, lift: LiftItems) -> Result<()> {
-        begin_read(state, self.stream(), max, lift)
+    /// See `begin_read`; `cx` is of its zone.
+    pub fn begin_read(&self, cx: &mut HostCx<'_>, max: usize, lift: LiftItems) -> Result<()> {
+        begin_read(cx.store.as_context_mut(), self.stream(), max, lift)
     }
 
     /// See `poll_read`; a zone that is gone is an error.

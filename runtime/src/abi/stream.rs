@@ -260,7 +260,7 @@ pub(crate) fn copy(mut store: StoreContextMut<'_, State>, op: &CopyOp, handle: u
     stream.pending = Some(own.pending());
     match if op.end.write { stream.reader } else { stream.writer } {
         End::Guest { .. } | End::Gone => return blocked(store.data_mut(), op, handle),
-        End::Host if op.end.write => super::host_end::offer(store.data_mut(), object)?,
+        End::Host if op.end.write => super::host_end::offer(store.as_context_mut(), object)?,
         End::Host if store.data_mut().answers_at_once(op.async_, Ready::HostEnd(object)) => {
             poll_source(store.as_context_mut(), object)?;
         }

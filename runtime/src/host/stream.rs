@@ -4,7 +4,7 @@
 //! gets one from a guest and reads it. When a guest passes on a stream that the host made, the host gets its own source back
 //! (`into_source`): nothing was copied. `FutureReader<T>` likewise.
 
-use crate::abi::{Destination, End, FlatSink, FlatSource, LiftCx, LowerCx, Produced, ReadEnd, Result, Source, State};
+use crate::abi::{Destination, End, FlatSink, FlatSource, HostCx, LiftCx, LowerCx, Produced, ReadEnd, Result, Source};
 use crate::host::value::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -36,9 +36,9 @@ enum Readable {
 
 impl Readable {
     /// Begins to read if a guest writes; a source of the host is asked when somebody wants something of it.
-    fn begin<T: Lift>(&self, state: &mut State, max: usize) -> Result<()> {
+    fn begin<T: Lift>(&self, cx: &mut HostCx<'_>, max: usize) -> Result<()> {
         match self {
-            Readable::Guest(end) => end.begin_read(state, max, lift_items::<T>),
+            Readable::Guest(end) => end.begin_read(cx, max, lift_items::<T>),
             Readable::Source(_) => Ok(()),
         }
     }
@@ -47,8 +47,8 @@ impl Readable {
 impl StreamReader<u8> {
     /// Begins to read what a guest writes, at most `max` bytes, before anybody asks for them: `poll_next` gives them, and a guest
     /// that gets the stream still reads them.
-    pub(crate) fn begin(&self, state: &mut State, max: usize) -> Result<()> {
-        self.end.begin::<u8>(state, max)
+    pub(crate) fn begin(&self, cx: &mut HostCx<'_>, max: usize) -> Result<()> {
+        self.end.begin::<u8>(cx, max)
     }
 }
 
@@ -115,11 +115,11 @@ impl<T: 'static> FutureReader<T> {
     }
 
     /// Begins to read what a guest writes: `poll_value` gives it, and a guest that gets the future still reads it.
-    pub(crate) fn begin(&self, state: &mut State) -> Result<()>
+    pub(crate) fn begin(&self, cx: &mut HostCx<'_>) -> Result<()>
     where
         T: Lift,
     {
-        self.end.begin::<T>(state, 1)
+        self.end.begin::<T>(cx, 1)
     }
 
     /// The value. A future of the host that comes back from a guest is awaited directly.

@@ -82,7 +82,7 @@ fn join(store: StoreContextMut<'_, State>, end: &Slot, sink: u32) -> Result<()> 
         (Some(write), Some(read)) => resume(store, sink, read, write),
         (Some(write), None) => {
             state.streams[sink as usize].pending = Some(write);
-            offer(state, sink)
+            offer(store.as_context_mut(), sink)
         }
         (None, _) if writer == End::Host => wake_host(store, end, sink, reading),
         (None, _) => Ok(()),

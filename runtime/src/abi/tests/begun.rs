@@ -97,13 +97,13 @@ impl Puppet {
         let mut linker = Linker::new();
         crate::host::lab::link(&mut linker);
         linker.func(KEEP, "keep", |cx, (stream,): (StreamReader<u8>,)| {
-            stream.begin(cx.store.data_mut(), MAX)?;
+            stream.begin(cx, MAX)?;
             kept(cx).stream.replace(Some(stream));
             Ok(())
         });
         linker.func(KEEP, "give", |cx, ()| Ok(kept(cx).stream.take().expect("a test keeps it first")));
         linker.func(KEEP, "keep-future", |cx, (future,): (FutureReader<u8>,)| {
-            future.begin(cx.store.data_mut())?;
+            future.begin(cx)?;
             kept(cx).future.replace(Some(future));
             Ok(())
         });

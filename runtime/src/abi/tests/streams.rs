@@ -276,6 +276,49 @@ fn ends_that_a_guest_passes_through_come_back_as_they_were() {
     assert_empty(&zone);
 }
 
+/// `open` gives a stream, `write` writes a text to it that lies in memory that was grown just before.
+const GROWS: &str = r#"
+(component
+  (type $s (stream string))
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $new (canon stream.new $s))
+  (core func $write (canon stream.write $s async (memory (core memory $memory "memory"))))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "new" (func $new (result i64)))
+    (import "" "write" (func $write (param i32 i32 i32) (result i32)))
+    (global $writable (mut i32) (i32.const 0))
+    (func (export "open") (result i32) (local $ends i64)
+      (local.set $ends (call $new))
+      (global.set $writable (i32.wrap_i64 (i64.shr_u (local.get $ends) (i64.const 32))))
+      (i32.wrap_i64 (local.get $ends)))
+    (func (export "write") (local $text i32)
+      (local.set $text (i32.shl (memory.grow (i32.const 1)) (i32.const 16)))
+      (i32.store (local.get $text) (i32.const 0x6e696f6d))
+      (i64.store (i32.const 0) (i64.or (i64.extend_i32_u (local.get $text)) (i64.const 0x400000000)))
+      (drop (call $write (global.get $writable) (i32.const 0) (i32.const 1)))))
+  (core instance $i (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "new" (func $new)) (export "write" (func $write))))))
+  (func (export "open") (result $s) (canon lift (core func $i "open")))
+  (func (export "write") (canon lift (core func $i "write"))))
+"#;
+
+#[test]
+fn the_host_reads_what_lies_in_memory_that_has_grown() {
+    let component = link(GROWS, &Linker::new());
+    for asks_first in [false, true] {
+        let zone = zone(&component);
+        let mut stream: StreamReader<String> = returned(&component, &zone, "open", ());
+        if asks_first {
+            assert!(poll_once(stream.next(1)).is_none());
+        }
+        returned::<(), ()>(&component, &zone, "write", ());
+        let items = poll_once(stream.next(1)).expect("it was written").expect("it is there");
+        assert_eq!(items, Some(vec!["moin".to_string()]), "asks first: {asks_first}");
+    }
+}
+
 /// Many pairs go from one component to the other in one operation.
 const PAIRS: &str = r#"
 (component

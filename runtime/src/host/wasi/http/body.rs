@@ -13,7 +13,7 @@
 
 use super::bindings::wasi::http::types::{ErrorCode, Trailers as TrailerFields};
 use super::{Fields, hyper_error};
-use crate::abi::{Destination, Produced, Result as AbiResult, Source, State};
+use crate::abi::{Destination, HostCx, Produced, Result as AbiResult, Source};
 use crate::executor::sync::oneshot;
 use crate::executor::{is_running, now, spawn, yield_now};
 use crate::host::stream::{FutureReader, StreamReader};
@@ -320,12 +320,12 @@ impl Body {
     ///
     /// # Errors
     /// When what the guest has written already is not what it should be; that is its fault.
-    pub fn begin(&self, state: &mut State) -> AbiResult<()> {
+    pub fn begin(&self, cx: &mut HostCx<'_>) -> AbiResult<()> {
         if let Contents::Guest(stream) = &self.contents {
-            stream.begin(state, BEGIN_MAX)?;
+            stream.begin(cx, BEGIN_MAX)?;
         }
         match &self.trailers {
-            Trailers::Future(trailers) => trailers.begin(state),
+            Trailers::Future(trailers) => trailers.begin(cx),
             Trailers::OfContents => Ok(()),
         }
     }

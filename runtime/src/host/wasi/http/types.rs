@@ -213,7 +213,7 @@ impl Host for Http {
         trailers: TrailersFuture,
     ) -> Result<(Own<Response>, Transmitted)> {
         let (body, transmitted) = Body::made(Message::Response, contents, trailers);
-        body.begin(cx.store.data_mut())?;
+        body.begin(cx)?;
         Ok((Own::new(Response::made(headers.0, body)), transmitted))
     }
 

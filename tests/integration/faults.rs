@@ -334,6 +334,28 @@ fn a_guest_that_allocates_without_end_is_stopped_at_its_limit() {
 }
 
 #[test]
+fn a_guest_that_makes_the_host_keep_things_without_end_is_refused_more() {
+    on_both(|io| {
+        let server = one_each(io, &["hog"]).args("--max-memory 64M --max-requests 1").start();
+        server.get("/").expect_status(200);
+        let before_kib = server.memory_kib("VmRSS");
+        beside(&server, "/", "hello from a guest that hogs\n", || {
+            for _ in 0..3 {
+                // 64 MiB, and the part of the next that is left.
+                let expected = "kept 655 times 100 KiB, then: HeaderError::SizeExceeded\n";
+                server.get("/fields").expect(200, expected);
+                let responses = server.get("/responses").expect_status(200).text();
+                let kept: u32 = responses.trim_end_matches(" were taken\n").parse().expect("a number");
+                assert!((30..=70).contains(&kept), "a MiB each: {kept}");
+            }
+        });
+        let peak_kib = server.memory_kib("VmHWM");
+        println!("{before_kib} KiB before, {peak_kib} KiB at the peak");
+        assert!(peak_kib < before_kib + 400 * 1024, "{before_kib} KiB before, {peak_kib} KiB at the peak");
+    });
+}
+
+#[test]
 fn guests_that_flood_their_output_are_heard_line_by_line() {
     on_both(|io| {
         let server = one_each(io, &["flood"]).start();

@@ -2,7 +2,8 @@
 //!
 //! `LiftCx` reads a guest, `LowerCx` writes one; the values themselves are `host::value`'s business.
 
-use super::host_end::{self, ReadEnd, Source};
+use super::account::Account;
+use super::host_end::{self, ReadEnd, ReadItems, Source};
 use super::state::State;
 use super::stream::{End, Stream};
 use super::table::{Kind, Slot};
@@ -102,6 +103,11 @@ impl<'a> LiftCx<'a> {
             }
             None => bail!("the values of one call take more than {LIFTED_BYTES_MAX} bytes"),
         }
+    }
+
+    /// Bytes of host memory that the values lifted so far have taken.
+    pub(crate) fn charged(&self) -> usize {
+        LIFTED_BYTES_MAX - self.budget
     }
 
     /// The types of the component.
@@ -271,17 +277,17 @@ impl<'a> LowerCx<'a> {
         let (kind, ty) = self.readable(ty);
         let instance = self.instance();
         let state = self.store.data_mut();
-        if let Some(items) = items {
+        if let Some((items, _)) = items {
             let Ok(bytes) = items.downcast::<Vec<u8>>() else {
                 bail!("only a stream of bytes can be given away after the host has read from it");
             };
-            state.streams[end.stream() as usize].put_unread(*bytes)?;
+            state.streams[end.stream() as usize].put_unread(&state.account, *bytes)?;
         }
         state.put_readable(instance, kind, ty, end.into_stream())
     }
 
     /// The host reads no more of `end`: gives what it has read and not used.
-    pub(crate) fn stop_read(&mut self, end: &ReadEnd) -> Result<Option<Box<dyn Any>>> {
+    pub(crate) fn stop_read(&mut self, end: &ReadEnd) -> Result<Option<ReadItems>> {
         if !end.is_of(&self.store.data().zone) {
             bail!("a stream or future of one zone cannot be read in another");
         }
@@ -319,6 +325,11 @@ impl HostCx<'_> {
     /// The host's own data of this zone, if it is a `T`.
     pub fn data<T: Any>(&self) -> Option<Rc<T>> {
         self.store.data().host.clone().downcast().ok()
+    }
+
+    /// Where what the host keeps for this zone's guests is counted.
+    pub fn account(&self) -> &Rc<Account> {
+        &self.store.data().account
     }
 
     /// What is alive in this zone.

@@ -7,6 +7,7 @@
 //! Elements are lifted and lowered by their Rust type, which this file does not know.
 
 use super::Result;
+use super::account::Held;
 use super::cx::{HostCx, LiftCx, LowerCx, Memories};
 use super::state::State;
 use super::stream::{Element, End};
@@ -125,11 +126,16 @@ pub(crate) struct HostRead {
     lift: LiftItems,
     items: Option<Box<dyn Any>>,
     waker: Option<Waker>,
+    /// For a read that nobody has asked for: what its items take.
+    held: Option<Held>,
 }
 
+/// What a read has brought, and its part of the zone's account.
+pub(crate) type ReadItems = (Box<dyn Any>, Option<Held>);
+
 impl HostRead {
-    fn new(max: usize, lift: LiftItems) -> Self {
-        HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None }
+    fn new(max: usize, lift: LiftItems, held: Option<Held>) -> Self {
+        HostRead { max: max.clamp(1, u32::MAX as usize) as u32, lift, items: None, waker: None, held }
     }
 
     pub fn wake(&mut self) {
@@ -149,10 +155,14 @@ impl HostRead {
         count
     }
 
-    /// What came, for a reader that is here itself and need not be woken.
-    fn take(mut self) -> Option<Box<dyn Any>> {
-        self.waker = None;
-        self.items.take()
+    /// Ends `read`, if there is one: gives what came, to a reader that is here itself and need not be woken.
+    #[inline]
+    fn end(read: &mut Option<HostRead>) -> Option<ReadItems> {
+        let ending = read.as_mut()?;
+        ending.waker = None;
+        let (items, held) = (ending.items.take(), ending.held.take());
+        *read = None;
+        Some((items?, held))
     }
 }
 
@@ -173,10 +183,11 @@ pub(crate) fn poll_read(
 ) -> Poll<Result<Option<Box<dyn Any>>>> {
     let state = store.data_mut();
     let entry = &mut state.streams[stream as usize];
-    let items = entry.read.take().and_then(HostRead::take);
-    let items = items.or_else(|| Some(Box::new(entry.take_unread(max)?)));
-    if items.is_some() {
-        return Poll::Ready(Ok(items));
+    if let Some((items, _)) = HostRead::end(&mut entry.read) {
+        return Poll::Ready(Ok(Some(items)));
+    }
+    if let Some(bytes) = entry.take_unread(max) {
+        return Poll::Ready(Ok(Some(Box::new(bytes))));
     }
     // Only now: what was written before a trap still counts.
     if let Some(poison) = &state.poison {
@@ -186,7 +197,7 @@ pub(crate) fn poll_read(
     if entry.writer == End::Host && !entry.dropped {
         return poll_host(state, stream, max, task);
     }
-    entry.read = Some(HostRead::new(max, lift));
+    entry.read = Some(HostRead::new(max, lift, None));
     if let Err(error) = offer(store.as_context_mut(), stream) {
         return Poll::Ready(Err(error));
     }
@@ -197,15 +208,13 @@ pub(crate) fn poll_read(
             read.waker = Some(task.waker().clone());
             Poll::Pending
         }
-        _ => Poll::Ready(Ok(entry.read.take().and_then(HostRead::take))),
+        _ => Poll::Ready(Ok(HostRead::end(&mut entry.read).map(|(items, _)| items))),
     }
 }
 
-/// Streams and futures that a zone may have for the host to read what nobody has asked for: it costs the host memory.
-const BEGIN_STREAMS_MAX: usize = 4096;
-
 /// The host begins to read and asks later (`poll_read`), or never (`stop_read`): a guest that writes before that need not wait for it.
-/// Nothing is begun while schedules are explored: when the host reads is for the schedule to say.
+/// What comes counts for the zone's account; where that is full, the guest waits. Nothing is begun while schedules are explored: when
+/// the host reads is for the schedule to say.
 pub(crate) fn begin_read(
     mut store: StoreContextMut<'_, State>,
     stream: u32,
@@ -213,19 +222,19 @@ pub(crate) fn begin_read(
     lift: LiftItems,
 ) -> Result<()> {
     let state = store.data_mut();
-    let may_begin = state.streams.len() <= BEGIN_STREAMS_MAX && state.watch.is_none();
+    let is_explored = state.watch.is_some();
     let entry = &mut state.streams[stream as usize];
     let is_fresh = entry.read.is_none() && !entry.has_unread();
-    if !may_begin || !is_fresh || entry.dropped || entry.writer == End::Host {
+    if is_explored || !is_fresh || entry.dropped || entry.writer == End::Host {
         return Ok(());
     }
-    entry.read = Some(HostRead::new(max, lift));
+    entry.read = Some(HostRead::new(max, lift, Some(state.account.open())));
     offer(store, stream)
 }
 
 /// The host reads no more: gives what came and nobody has asked for.
-pub(crate) fn stop_read(state: &mut State, stream: u32) -> Option<Box<dyn Any>> {
-    state.streams[stream as usize].read.take().and_then(HostRead::take)
+pub(crate) fn stop_read(state: &mut State, stream: u32) -> Option<ReadItems> {
+    HostRead::end(&mut state.streams[stream as usize].read)
 }
 
 /// Bytes that one read of the host takes from a source.
@@ -261,7 +270,8 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     let state = store.data_mut();
     let entry = &mut state.streams[stream as usize];
     let (Some(pending), Some(read)) = (entry.pending, &entry.read) else { return Ok(()) };
-    if read.items.is_some() {
+    let no_room = read.held.is_some() && state.account.is_full();
+    if read.items.is_some() || no_room {
         return Ok(());
     }
     let count = pending.remain().min(read.max);
@@ -278,15 +288,15 @@ pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Resul
     let state = store.data_mut();
     let compiled = state.compiled.clone();
     let options = &compiled.plan.options[pending.op.options as usize];
-    let items = lift(
-        &mut LiftCx::new(state, &compiled.plan, options),
-        pending.op.element.payload,
-        pending.at(),
-        count as usize,
-    )?;
+    let mut cx = LiftCx::new(state, &compiled.plan, options);
+    let items = lift(&mut cx, pending.op.element.payload, pending.at(), count as usize)?;
+    let bytes = cx.charged() + count as usize * pending.op.element.size as usize;
     let entry = &mut state.streams[stream as usize];
     let read = entry.read.as_mut().expect("looked at above");
     read.items = Some(items);
+    if let Some(held) = &mut read.held {
+        held.add(bytes);
+    }
     read.wake();
     state.note_host_read(stream, count);
     state.progress_pending(stream, count);

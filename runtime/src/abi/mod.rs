@@ -7,6 +7,7 @@
 //! Code that blocks in the synchronous ABI is put aside with its stack (`thread`), where the engine can do that; elsewhere it
 //! traps with a message that says so (`would_block`).
 
+mod account;
 mod builtins;
 mod call;
 mod copy;
@@ -35,6 +36,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
+pub use account::{Account, Held};
 pub use cx::{FlatSink, FlatSource, HostCx, LiftCx, LowerCx};
 pub use dynamic::DynamicExport;
 pub use host_call::HostFuture;

@@ -4,6 +4,7 @@
 //! The functions that change it are in `waitable`, `task`, `stream` and `resource`, one file a concern.
 #![expect(unsafe_code, reason = "the engine wants store data that may change threads; a zone's never does")]
 
+use super::account::Account;
 use super::memory::GuestMemory;
 use super::record::{Record, Records};
 use super::stream::{End, Stream};
@@ -144,6 +145,8 @@ pub struct State {
     /// Memory growth of ours, which the limit on the guests' memory does not count.
     pub(crate) growing_records: bool,
     pub(crate) limits: Limits,
+    /// What guests make the host keep.
+    pub(crate) account: Rc<Account>,
     /// Bytes of linear memory and table elements that guests have, counted against `limits`.
     pub(crate) memory_bytes: usize,
     pub(crate) table_elements: usize,
@@ -169,6 +172,8 @@ unsafe impl Sync for State {}
 pub struct Limits {
     /// Bytes of linear memory, all memories of the zone together.
     pub memory_bytes_max: usize,
+    /// Bytes that guests make the host keep: fields, requests, and what it has read of a response that is not sent.
+    pub held_bytes_max: usize,
     /// Elements of all tables of the zone together.
     pub table_elements_max: usize,
     /// Slices (`SLICE`) that guests may run on end before the zone is ended.
@@ -179,7 +184,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes_max: 1 << 30, table_elements_max: 1 << 22, slices_max: u32::MAX, jobs_per_entry: 256 }
+        Limits {
+            memory_bytes_max: 1 << 30,
+            held_bytes_max: 64 << 20,
+            table_elements_max: 1 << 22,
+            slices_max: u32::MAX,
+            jobs_per_entry: 256,
+        }
     }
 }
 
@@ -234,6 +245,7 @@ impl State {
             compiled: SharedCompiled(Rc::new(compiled)),
             wakes,
             zone,
+            account: Account::new(limits.held_bytes_max),
             limits,
             host,
             watch: Watch::current(),

@@ -623,6 +623,10 @@ impl State {
             if let Some(read) = &mut entry.read {
                 read.wake();
             }
+            // Nobody has a use for what was to be read again.
+            if entry.reader == End::Gone {
+                drop(entry.take_unread(usize::MAX));
+            }
             // The host has no use for its end once the guest's is gone.
             let source = (entry.reader == End::Gone).then(|| entry.source.take()).flatten();
             if source.is_some() || (entry.reader == End::Gone && entry.writer == End::Host) {

@@ -5,19 +5,28 @@
 //! Rule: where there are such bytes the host has no read open, so nothing overtakes them.
 
 use super::Result;
+use super::account::{Account, Held};
 use super::lab::Extension;
 use super::state::State;
 use super::stream::{COMPLETED, Operation, Stream, pack};
 use std::any::Any;
+use std::rc::Rc;
 use wasmtime::bail;
 
 struct Unread {
     bytes: Vec<u8>,
     /// How many of them were read again.
     read: usize,
+    _held: Held,
 }
 
 impl Unread {
+    fn new(account: &Rc<Account>, bytes: Vec<u8>) -> Self {
+        let mut held = account.open();
+        held.add(bytes.len());
+        Unread { bytes, read: 0, _held: held }
+    }
+
     /// Moves as much to a buffer in a guest's memory as it takes; gives how much that was.
     fn fill(&mut self, state: &mut State, memory: Option<u32>, at: usize, len: u32) -> u32 {
         let bytes = &self.bytes[self.read..];
@@ -46,33 +55,36 @@ impl Extension for Unread {
 }
 
 impl Stream {
-    pub(super) fn has_unread(&self) -> bool {
-        self.extension.as_deref().is_some_and(|extension| (extension as &dyn Any).is::<Unread>())
+    fn unread(&mut self) -> Option<&mut Unread> {
+        let extension: &mut dyn Any = self.extension.as_deref_mut()?;
+        extension.downcast_mut()
+    }
+
+    pub(super) fn has_unread(&mut self) -> bool {
+        self.unread().is_some()
     }
 
     /// Puts `bytes` before all that comes.
     ///
     /// # Errors
     /// When an experiment is at work on the stream: two extensions cannot share one.
-    pub(super) fn put_unread(&mut self, mut bytes: Vec<u8>) -> Result<()> {
+    pub(super) fn put_unread(&mut self, account: &Rc<Account>, mut bytes: Vec<u8>) -> Result<()> {
         bytes.extend(self.take_unread(usize::MAX).unwrap_or_default());
         if self.extension.is_some() {
             bail!("another extension is at work on the stream");
         }
-        self.extension = Some(Box::new(Unread { bytes, read: 0 }));
+        self.extension = Some(Box::new(Unread::new(account, bytes)));
         Ok(())
     }
 
     /// Takes at most `max` of them, if there are any.
     pub(super) fn take_unread(&mut self, max: usize) -> Option<Vec<u8>> {
-        if !self.has_unread() {
-            return None;
-        }
-        let extension: Box<dyn Any> = self.extension.take()?;
-        let Unread { mut bytes, read } = *extension.downcast().expect("looked at above");
-        bytes.drain(..read);
-        if bytes.len() > max {
-            self.extension = Some(Box::new(Unread { bytes: bytes.split_off(max), read: 0 }));
+        let unread = self.unread()?;
+        let left = &unread.bytes[unread.read..];
+        let bytes = left[..left.len().min(max)].to_vec();
+        unread.read += bytes.len();
+        if unread.is_over() {
+            self.extension = None;
         }
         Some(bytes)
     }
@@ -86,7 +98,7 @@ pub(super) fn append(state: &mut State, stream: u32, bytes: Vec<u8>) -> Result<(
     let entry = &mut state.streams[stream as usize];
     let mut all = entry.take_unread(usize::MAX).unwrap_or_default();
     all.extend(bytes);
-    let mut unread = Unread { bytes: all, read: 0 };
+    let mut unread = Unread::new(&state.account, all);
     if let Some(read) = &mut entry.read {
         unread.read = read.fill_with_bytes(&unread.bytes);
     }
@@ -99,6 +111,6 @@ pub(super) fn append(state: &mut State, stream: u32, bytes: Vec<u8>) -> Result<(
     }
     match unread.is_over() {
         true => Ok(()),
-        false => state.streams[stream as usize].put_unread(unread.bytes.split_off(unread.read)),
+        false => state.streams[stream as usize].put_unread(&state.account, unread.bytes.split_off(unread.read)),
     }
 }

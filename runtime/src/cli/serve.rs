@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     timeout: Duration,
 
-    /// Memory of one zone, like 256M or 1G
+    /// Memory of one zone, like 256M or 1G; the host keeps at most 64M for it besides
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = size::parse)]
     max_memory: usize,
 

@@ -4,7 +4,9 @@
 //! gets one from a guest and reads it. When a guest passes on a stream that the host made, the host gets its own source back
 //! (`into_source`): nothing was copied. `FutureReader<T>` likewise.
 
-use crate::abi::{Destination, End, FlatSink, FlatSource, HostCx, LiftCx, LowerCx, Produced, ReadEnd, Result, Source};
+use crate::abi::{
+    Destination, End, FlatSink, FlatSource, Held, HostCx, LiftCx, LowerCx, Produced, ReadEnd, Result, Source,
+};
 use crate::host::value::{ComponentType, InterfaceType, Layout, Lift, Lower, TypeChecker};
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -110,7 +112,7 @@ impl<T: 'static> FutureReader<T> {
     where
         T: Lower,
     {
-        let source = FutureSource { future: Some(Box::pin(future)), value: None };
+        let source = FutureSource { future: Some(Box::pin(future)), value: None, _held: None };
         FutureReader { end: Readable::Source(Box::new(source)), _element: PhantomData }
     }
 
@@ -181,6 +183,8 @@ fn lift_items<T: Lift>(
 struct FutureSource<T> {
     future: Option<Pin<Box<dyn Future<Output = Result<T>>>>>,
     value: Option<T>,
+    /// For a value that was read before somebody asked for it.
+    _held: Option<Held>,
 }
 
 impl<T> FutureSource<T> {
@@ -289,9 +293,9 @@ fn put_future<T: Lower>(cx: &mut LowerCx<'_>, ty: InterfaceType, end: Readable) 
     };
     match cx.stop_read(&end)? {
         // It came already; the guest that wrote it is done with it.
-        Some(items) => {
+        Some((items, held)) => {
             let mut items = *items.downcast::<Vec<T>>().expect("`lift_items` makes a Vec<T>");
-            cx.lower_source(ty, Box::new(FutureSource { future: None, value: items.pop() }))
+            cx.lower_source(ty, Box::new(FutureSource { future: None, value: items.pop(), _held: held }))
         }
         None => cx.lower_end(ty, end),
     }

@@ -93,6 +93,10 @@ struct Puppet {
 
 impl Puppet {
     fn new() -> Puppet {
+        Puppet::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Puppet {
         const KEEP: &str = "test:host/keep@0.1.0";
         let mut linker = Linker::new();
         crate::host::lab::link(&mut linker);
@@ -110,7 +114,7 @@ impl Puppet {
         linker.func(KEEP, "give-future", |cx, ()| Ok(kept(cx).future.take().expect("a test keeps it first")));
         let component = link(PUPPET, &linker);
         let kept = Rc::new(Kept::default());
-        let zone = Zone::new(&component, Limits::default(), kept.clone()).expect("the component starts");
+        let zone = Zone::new(&component, limits, kept.clone()).expect("the component starts");
         Puppet { component, zone, kept }
     }
 
@@ -427,14 +431,37 @@ fn a_forward_to_reads_in_flight_traps_if_the_host_has_read_more_than_the_first_t
 }
 
 #[test]
-fn only_so_many_reads_begin_of_themselves() {
-    let puppet = Puppet::new();
-    let mut done = 0;
-    for _ in 0..5_000 {
+fn a_guest_that_makes_the_host_keep_too_much_waits_to_be_asked() {
+    let puppet = Puppet::with(Limits { held_bytes_max: 4, ..Limits::default() });
+    let (_, first) = puppet.unread("abcd");
+    let second = puppet.keep("");
+    assert_eq!(puppet.write(second, "uvw"), "blocked", "the first is kept still");
+    assert_eq!(puppet.next(8), "uvw", "the host has asked");
+    let third = puppet.keep("-future");
+    assert_eq!(puppet.tell("write-future", (third, 7u32)), BLOCKED);
+    let mut future = puppet.kept.future.take().expect("it was kept");
+    assert!(matches!(future.poll_value(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(b'h'))));
+    puppet.act("drop-writable", (first,));
+}
+
+#[test]
+fn what_is_not_kept_any_more_makes_room() {
+    let puppet = Puppet::with(Limits { held_bytes_max: 4, ..Limits::default() });
+    for ends in ["the host asks", "the host drops it", "a guest reads it", "a guest drops it"] {
         let writable = puppet.keep("");
-        // The readable end stays the zone's, with what was read of it.
-        done += u32::from(puppet.write(writable, "a") == "1");
-        let _ = puppet.tell("give", ());
+        assert_eq!(puppet.write(writable, "abcd"), "4", "before {ends}");
+        match ends {
+            "the host asks" => assert_eq!(puppet.next(8), "abcd"),
+            "the host drops it" => drop(puppet.kept.stream.take()),
+            "a guest reads it" => assert_eq!(puppet.read(puppet.tell("give", ()), 4), "abcd"),
+            _ => puppet.act("drop-readable", (puppet.tell("give", ()),)),
+        }
+        puppet.zone.run_now();
     }
-    assert_eq!(done, 4096);
+    let writable = puppet.keep("-future");
+    assert_eq!(puppet.tell("write-future", (writable, 7u32)), COMPLETED);
+    let readable = puppet.tell("give-future", ());
+    assert_eq!(puppet.tell("read-future", (readable, 100u32)), COMPLETED);
+    let writable = puppet.keep("");
+    assert_eq!(puppet.write(writable, "abcd"), "4", "behind a future");
 }

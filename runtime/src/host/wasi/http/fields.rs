@@ -5,11 +5,12 @@
 //! Freezing is for good: once a message has its headers, whoever holds them can only read.
 
 use super::bindings::wasi::http::types::{FieldName, FieldValue, HeaderError};
+use crate::abi::{Account, Held};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
-/// Bytes that the fields of one resource may have, measured as in RFC 9113, 6.5.2. Bounds what a guest can make us keep.
+/// Bytes that the fields of one resource may have, measured as in RFC 9113, 6.5.2. All that a guest makes count for its zone's account.
 const FIELDS_SIZE_MAX: usize = 128 << 10;
 /// What each field costs besides its bytes (RFC 9113, 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
@@ -18,6 +19,8 @@ const FIELD_OVERHEAD: usize = 32;
 pub struct Fields {
     entries: RefCell<Entries>,
     mutable: Cell<bool>,
+    /// For what a guest has made: the size of the entries.
+    held: Option<RefCell<Held>>,
 }
 
 #[derive(Clone, Default)]
@@ -28,22 +31,17 @@ struct Entries {
     size: usize,
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Fields::new()
-    }
-}
-
 impl Fields {
     /// No fields; can be changed.
-    pub fn new() -> Self {
-        Fields { entries: RefCell::default(), mutable: Cell::new(true) }
+    pub fn new(account: &Rc<Account>) -> Self {
+        let held = Some(RefCell::new(account.open()));
+        Fields { entries: RefCell::default(), mutable: Cell::new(true), held }
     }
 
     /// The fields of a message from outside, which a guest may read only.
     pub fn received(map: HeaderMap) -> Self {
         let entries = Entries { map, casing: None, size: 0 };
-        Fields { entries: RefCell::new(entries), mutable: Cell::new(false) }
+        Fields { entries: RefCell::new(entries), mutable: Cell::new(false), held: None }
     }
 
     /// From here on the fields can only be read.
@@ -64,8 +62,11 @@ impl Fields {
         }
     }
 
-    pub(super) fn from_list(entries: Vec<(FieldName, FieldValue)>) -> Result<Fields, HeaderError> {
-        let fields = Fields::new();
+    pub(super) fn from_list(
+        account: &Rc<Account>,
+        entries: Vec<(FieldName, FieldValue)>,
+    ) -> Result<Fields, HeaderError> {
+        let fields = Fields::new(account);
         entries.into_iter().try_for_each(|(name, value)| fields.append(&name, value))?;
         Ok(fields)
     }
@@ -85,21 +86,25 @@ impl Fields {
         let mut entries = self.entries.borrow_mut();
         let size =
             entries.size - entries.size_of(&key) + values.iter().map(|value| field_size(&key, value)).sum::<usize>();
-        fits(size)?;
+        self.grow(size)?;
         entries.remove(&key);
         values.into_iter().try_for_each(|value| entries.append(name, &key, value))
     }
 
     pub(super) fn delete(&self, name: &str) -> Result<(), HeaderError> {
         let key = self.writable(name)?;
-        self.entries.borrow_mut().remove(&key);
+        let mut entries = self.entries.borrow_mut();
+        entries.remove(&key);
+        self.shrink(entries.size);
         Ok(())
     }
 
     pub(super) fn get_and_delete(&self, name: &str) -> Result<Vec<FieldValue>, HeaderError> {
         let key = self.writable(name)?;
         let values = self.get(name);
-        self.entries.borrow_mut().remove(&key);
+        let mut entries = self.entries.borrow_mut();
+        entries.remove(&key);
+        self.shrink(entries.size);
         Ok(values)
     }
 
@@ -107,7 +112,7 @@ impl Fields {
         let key = self.writable(name)?;
         let value = parse_value(value)?;
         let mut entries = self.entries.borrow_mut();
-        fits(entries.size + field_size(&key, &value))?;
+        self.grow(entries.size + field_size(&key, &value))?;
         entries.append(name, &key, value)
     }
 
@@ -124,12 +129,28 @@ impl Fields {
         all
     }
 
-    /// A copy that can be changed.
-    pub(super) fn duplicate(&self) -> Fields {
+    /// A copy that can be changed; `None` if the account is full.
+    pub(super) fn duplicate(&self, account: &Rc<Account>) -> Option<Fields> {
         let mut entries = self.entries.borrow().clone();
         // Those from outside were not measured yet.
         entries.size = entries.map.iter().map(|(name, value)| field_size(name, value)).sum();
-        Fields { entries: RefCell::new(entries), mutable: Cell::new(true) }
+        let fields = Fields { entries: RefCell::new(entries), ..Fields::new(account) };
+        let fits = fields.hold(fields.entries.borrow().size);
+        fits.then_some(fields)
+    }
+
+    /// Makes room for entries of this size, if they may have it.
+    fn grow(&self, size: usize) -> Result<(), HeaderError> {
+        let fits = size <= FIELDS_SIZE_MAX && self.hold(size);
+        if fits { Ok(()) } else { Err(HeaderError::SizeExceeded) }
+    }
+
+    fn shrink(&self, size: usize) {
+        assert!(self.hold(size), "less always fits");
+    }
+
+    fn hold(&self, size: usize) -> bool {
+        self.held.as_ref().is_none_or(|held| held.borrow_mut().resize(size))
     }
 
     /// The parsed name, if a field of that name may be changed here.
@@ -184,10 +205,6 @@ fn field_size(name: &HeaderName, value: &HeaderValue) -> usize {
     name.as_str().len() + value.len() + FIELD_OVERHEAD
 }
 
-fn fits(size: usize) -> Result<(), HeaderError> {
-    if FIELDS_SIZE_MAX < size { Err(HeaderError::SizeExceeded) } else { Ok(()) }
-}
-
 /// Fields that belong to a connection (RFC 9110, 7.6.1) or say what `request` says elsewhere: guests neither set nor see them.
 pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     matches!(
@@ -226,6 +243,14 @@ pub(super) fn strip_hop_by_hop(map: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    fn account() -> Rc<Account> {
+        Account::new(1 << 20)
+    }
+
+    fn copy(fields: &Fields) -> Fields {
+        fields.duplicate(&account()).expect("there is room")
+    }
+
     fn bytes(text: &str) -> Vec<u8> {
         text.as_bytes().to_vec()
     }
@@ -241,7 +266,7 @@ mod tests {
 
     #[test]
     fn names_come_back_in_the_casing_they_were_given_in() {
-        let fields = Fields::new();
+        let fields = Fields::new(&account());
         fields.append("accept", bytes("a")).expect("valid");
         fields.append("Accept", bytes("b")).expect("valid");
         fields.append("X-One", bytes("1")).expect("valid");
@@ -253,12 +278,12 @@ mod tests {
         let mut left = list(&fields);
         left.sort();
         assert_eq!(left, pairs(&[("ACCEPT", "c"), ("x-two", "2")]));
-        assert_eq!(list(&fields.duplicate()), list(&fields));
+        assert_eq!(list(&copy(&fields)), list(&fields));
     }
 
     #[test]
     fn names_are_compared_without_regard_to_case() {
-        let fields = Fields::from_list(vec![("Foo".into(), bytes("1"))]).expect("valid");
+        let fields = Fields::from_list(&account(), vec![("Foo".into(), bytes("1"))]).expect("valid");
         assert!(fields.has("fOO"));
         assert_eq!(fields.get("FOO"), [bytes("1")]);
         assert_eq!(fields.get_and_delete("foo"), Ok(vec![bytes("1")]));
@@ -269,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_a_value() {
-        let fields = Fields::from_list(vec![("empty".into(), vec![])]).expect("valid");
+        let fields = Fields::from_list(&account(), vec![("empty".into(), vec![])]).expect("valid");
         assert_eq!(fields.get("empty"), [bytes("")]);
         fields.set("empty", vec![]).expect("valid");
         assert!(!fields.has("empty"));
@@ -277,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_name_or_a_value_is_refused() {
-        let fields = Fields::new();
+        let fields = Fields::new(&account());
         for name in ["", "a b", "a:b", "ü", "a\n"] {
             let refused = Err(HeaderError::InvalidSyntax);
             assert_eq!(fields.append(name, bytes("v")), refused, "{name:?}");
@@ -295,8 +320,8 @@ mod tests {
     fn fields_of_the_connection_are_forbidden() {
         for name in ["Connection", "keep-alive", "Host", "transfer-encoding", "upgrade"] {
             let one = || vec![(name.to_string(), bytes("x"))];
-            assert_eq!(Fields::from_list(one()).err(), Some(HeaderError::Forbidden), "{name}");
-            let fields = Fields::new();
+            assert_eq!(Fields::from_list(&account(), one()).err(), Some(HeaderError::Forbidden), "{name}");
+            let fields = Fields::new(&account());
             assert_eq!(fields.set(name, vec![]), Err(HeaderError::Forbidden));
             assert_eq!(fields.append(name, bytes("x")), Err(HeaderError::Forbidden));
         }
@@ -304,19 +329,19 @@ mod tests {
 
     #[test]
     fn frozen_fields_can_only_be_read_and_their_copy_changed() {
-        let fields = Fields::from_list(vec![("a".into(), bytes("1"))]).expect("valid");
+        let fields = Fields::from_list(&account(), vec![("a".into(), bytes("1"))]).expect("valid");
         fields.freeze();
         assert_eq!(fields.append("b", bytes("2")), Err(HeaderError::Immutable));
         assert_eq!(fields.set("a", vec![]), Err(HeaderError::Immutable));
         assert_eq!(fields.delete("a"), Err(HeaderError::Immutable));
         assert_eq!(fields.get_and_delete("a"), Err(HeaderError::Immutable));
-        assert_eq!(fields.duplicate().delete("a"), Ok(()));
+        assert_eq!(copy(&fields).delete("a"), Ok(()));
         assert!(fields.has("a"));
     }
 
     #[test]
     fn fields_have_a_size_limit_and_removing_makes_room() {
-        let fields = Fields::new();
+        let fields = Fields::new(&account());
         let half = vec![b'x'; FIELDS_SIZE_MAX / 2];
         fields.append("a", half.clone()).expect("fits");
         assert_eq!(fields.append("b", half.clone()), Err(HeaderError::SizeExceeded));
@@ -343,5 +368,33 @@ mod tests {
         }
         strip_hop_by_hop(&mut map);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn all_fields_of_a_zone_share_what_it_may_make_us_keep() {
+        let account = Account::new(1000);
+        let (one, other) = (Fields::new(&account), Fields::new(&account));
+        one.append("a", vec![b'x'; 600]).expect("there is room");
+        assert_eq!(other.append("b", vec![b'x'; 600]), Err(HeaderError::SizeExceeded));
+        assert_eq!(other.set("b", vec![vec![b'x'; 600]]), Err(HeaderError::SizeExceeded));
+        assert!(one.duplicate(&account).is_none(), "nor for a copy");
+        let list = || vec![("c".to_string(), vec![b'x'; 600])];
+        assert_eq!(Fields::from_list(&account, list()).err(), Some(HeaderError::SizeExceeded));
+        one.delete("a").expect("it can be changed");
+        other.append("b", vec![b'x'; 600]).expect("there is room again");
+        drop(other);
+        let made = Fields::from_list(&account, list()).expect("and again");
+        assert_eq!(made.get_and_delete("c").map(|values| values.len()), Ok(1));
+        one.append("a", vec![b'x'; 900]).expect("and again");
+    }
+
+    #[test]
+    fn fields_from_outside_are_not_the_guests_until_it_copies_them() {
+        let account = Account::new(100);
+        let map = [(HeaderName::from_static("a"), HeaderValue::from_bytes(&[b'x'; 200]).expect("valid"))];
+        let received = Fields::received(map.into_iter().collect());
+        assert!(received.duplicate(&account).is_none());
+        let copied = copy(&received);
+        assert_eq!(copied.delete("a"), Ok(()), "however large it is");
     }
 }

@@ -4,6 +4,7 @@ use super::bindings::wasi::http::types::{Method as WitMethod, Scheme as WitSchem
 use super::body::Body;
 use super::fields::strip_hop_by_hop;
 use super::{ErrorCode, Fields, HostBody, Message, OutgoingBody, RequestOptions, Timeouts};
+use crate::abi::{Account, Held};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use std::cell::RefCell;
@@ -16,6 +17,8 @@ pub struct Request {
     pub(super) options: Option<Rc<RequestOptions>>,
     /// `None` once it was consumed or sent.
     body: RefCell<Option<Body>>,
+    /// The size of a head that a guest has changed.
+    held: RefCell<Option<Held>>,
 }
 
 /// What a guest can change.
@@ -114,6 +117,7 @@ impl Request {
             headers: Rc::new(Fields::received(parts.headers)),
             options: None,
             body: RefCell::new(Some(Body::received(Message::Request, body))),
+            held: RefCell::new(None),
         })
     }
 
@@ -123,7 +127,23 @@ impl Request {
             options.freeze();
         }
         let head = Head { method: Method::GET, scheme: None, authority: None, path_with_query: None };
-        Request { head: RefCell::new(head), headers, options, body: RefCell::new(Some(body)) }
+        Request { head: RefCell::new(head), headers, options, body: RefCell::new(Some(body)), held: RefCell::new(None) }
+    }
+
+    /// Lets a guest change the head, unless that makes it larger than the zone's account allows.
+    pub(super) fn change(
+        &self,
+        account: &Rc<Account>,
+        change: impl FnOnce(&mut Head) -> Result<(), ()>,
+    ) -> Result<(), ()> {
+        let mut head = self.head.borrow().copy();
+        change(&mut head)?;
+        let mut held = self.held.borrow_mut();
+        if !held.get_or_insert_with(|| account.open()).resize(head.size()) {
+            return Err(());
+        }
+        self.head.replace(head);
+        Ok(())
     }
 
     /// The request on its way out of the process.
@@ -163,6 +183,14 @@ impl Request {
 }
 
 impl Head {
+    /// Bytes of what is not one of few words.
+    fn size(&self) -> usize {
+        let authority = self.authority.as_ref().map_or(0, |authority| authority.as_str().len());
+        let path = self.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
+        let scheme = self.scheme.as_ref().map_or(0, |scheme| scheme.as_str().len());
+        self.method.as_str().len() + scheme + authority + path
+    }
+
     fn copy(&self) -> Head {
         Head {
             method: self.method.clone(),

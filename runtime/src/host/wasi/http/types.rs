@@ -12,20 +12,21 @@ use crate::host::stream::{FutureReader, StreamReader};
 use crate::host::value::{Borrow, Failure, Own};
 use std::result::Result as StdResult;
 use std::time::Duration;
+use wasmtime::format_err;
 
 type Transmitted = FutureReader<StdResult<(), ErrorCode>>;
 type TrailersFuture = FutureReader<StdResult<Option<Own<Trailers>>, ErrorCode>>;
 
 impl Host for Http {
-    fn fields_new(_: &mut HostCx<'_>) -> Result<Own<Fields>> {
-        Ok(Own::new(Fields::new()))
+    fn fields_new(cx: &mut HostCx<'_>) -> Result<Own<Fields>> {
+        Ok(Own::new(Fields::new(cx.account())))
     }
 
     fn fields_from_list(
-        _: &mut HostCx<'_>,
+        cx: &mut HostCx<'_>,
         entries: Vec<(FieldName, FieldValue)>,
     ) -> StdResult<Own<Fields>, Failure<HeaderError>> {
-        Ok(Own::new(Fields::from_list(entries)?))
+        Ok(Own::new(Fields::from_list(cx.account(), entries)?))
     }
 
     fn fields_get(_: &mut HostCx<'_>, self_: Borrow<Fields>, name: FieldName) -> Result<Vec<FieldValue>> {
@@ -74,8 +75,11 @@ impl Host for Http {
         Ok(self_.copy_all())
     }
 
-    fn fields_clone(_: &mut HostCx<'_>, self_: Borrow<Fields>) -> Result<Own<Fields>> {
-        Ok(Own::new(self_.duplicate()))
+    fn fields_clone(cx: &mut HostCx<'_>, self_: Borrow<Fields>) -> Result<Own<Fields>> {
+        let copy = self_.duplicate(cx.account());
+        Ok(Own::new(
+            copy.ok_or_else(|| format_err!("the host keeps too much for the component already to copy fields"))?,
+        ))
     }
 
     fn request_new(
@@ -94,8 +98,8 @@ impl Host for Http {
         Ok(self_.head.borrow().method())
     }
 
-    fn request_set_method(_: &mut HostCx<'_>, self_: Borrow<Request>, method: Method) -> StdResult<(), Failure<()>> {
-        Ok(self_.head.borrow_mut().set_method(method)?)
+    fn request_set_method(cx: &mut HostCx<'_>, self_: Borrow<Request>, method: Method) -> StdResult<(), Failure<()>> {
+        Ok(self_.change(cx.account(), |head| head.set_method(method))?)
     }
 
     fn request_get_path_with_query(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<String>> {
@@ -103,11 +107,11 @@ impl Host for Http {
     }
 
     fn request_set_path_with_query(
-        _: &mut HostCx<'_>,
+        cx: &mut HostCx<'_>,
         self_: Borrow<Request>,
         path_with_query: Option<String>,
     ) -> StdResult<(), Failure<()>> {
-        Ok(self_.head.borrow_mut().set_path_with_query(path_with_query)?)
+        Ok(self_.change(cx.account(), |head| head.set_path_with_query(path_with_query))?)
     }
 
     fn request_get_scheme(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<Scheme>> {
@@ -115,11 +119,11 @@ impl Host for Http {
     }
 
     fn request_set_scheme(
-        _: &mut HostCx<'_>,
+        cx: &mut HostCx<'_>,
         self_: Borrow<Request>,
         scheme: Option<Scheme>,
     ) -> StdResult<(), Failure<()>> {
-        Ok(self_.head.borrow_mut().set_scheme(scheme)?)
+        Ok(self_.change(cx.account(), |head| head.set_scheme(scheme))?)
     }
 
     fn request_get_authority(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<String>> {
@@ -127,11 +131,11 @@ impl Host for Http {
     }
 
     fn request_set_authority(
-        _: &mut HostCx<'_>,
+        cx: &mut HostCx<'_>,
         self_: Borrow<Request>,
         authority: Option<String>,
     ) -> StdResult<(), Failure<()>> {
-        Ok(self_.head.borrow_mut().set_authority(authority)?)
+        Ok(self_.change(cx.account(), |head| head.set_authority(authority))?)
     }
 
     fn request_get_options(_: &mut HostCx<'_>, self_: Borrow<Request>) -> Result<Option<Own<RequestOptions>>> {

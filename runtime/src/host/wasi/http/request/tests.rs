@@ -1,10 +1,34 @@
 //! What of a request a guest sees, and what it can make of one.
 
 use super::*;
+use crate::host::stream::FutureReader;
 use http::Version;
 
 fn origin() -> Origin {
     Origin::new(Scheme::HTTP, Authority::from_static("127.0.0.1:8080"))
+}
+
+/// A request that a guest has made.
+fn made(account: &Rc<Account>) -> Request {
+    let (body, _) = Body::made(Message::Request, None, FutureReader::ready(Ok(None)));
+    Request::made(Rc::new(Fields::new(account)), None, body)
+}
+
+#[test]
+fn what_a_guest_puts_into_requests_counts_for_its_zone() {
+    let account = Account::new(100);
+    let (one, other) = (made(&account), made(&account));
+    let set = |request: &Request, len: usize| {
+        request.change(&account, |head| head.set_path_with_query(Some(format!("/{}", "x".repeat(len)))))
+    };
+    assert_eq!(set(&one, 60), Ok(()));
+    assert_eq!(set(&other, 60), Err(()));
+    assert!(other.head.borrow().path_with_query.is_none(), "a refused change changes nothing");
+    assert_eq!(other.change(&account, |head| head.set_authority(Some("x".repeat(60)))), Err(()));
+    assert_eq!(set(&one, 10), Ok(()));
+    assert_eq!(set(&other, 60), Ok(()), "there is room again");
+    drop(other);
+    assert_eq!(set(&one, 80), Ok(()));
 }
 
 /// The authority that a guest sees.

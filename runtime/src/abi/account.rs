@@ -24,7 +24,7 @@ impl Account {
         Held { account: self.clone(), bytes: 0 }
     }
 
-    /// Nothing more is kept for whom it is not necessary.
+    /// There is no room for what need not be kept.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.get() >= self.max
     }

@@ -186,7 +186,7 @@ pub(crate) fn poll_read(
     if let Some((items, _)) = HostRead::end(&mut entry.read) {
         return Poll::Ready(Ok(Some(items)));
     }
-    if let Some(bytes) = entry.take_unread(max) {
+    if let Some(bytes) = entry.take_unread(max.max(1)) {
         return Poll::Ready(Ok(Some(Box::new(bytes))));
     }
     // Only now: what was written before a trap still counts.

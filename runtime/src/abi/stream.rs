@@ -624,8 +624,8 @@ impl State {
                 read.wake();
             }
             // Nobody has a use for what was to be read again.
-            if entry.reader == End::Gone {
-                drop(entry.take_unread(usize::MAX));
+            if entry.reader == End::Gone && entry.has_unread() {
+                entry.extension = None;
             }
             // The host has no use for its end once the guest's is gone.
             let source = (entry.reader == End::Gone).then(|| entry.source.take()).flatten();

@@ -10,7 +10,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
-/// Bytes that the fields of one resource may have, measured as in RFC 9113, 6.5.2. All that a guest makes count for its zone's account.
+/// Bytes that the fields of one resource may have, measured as in RFC 9113, 6.5.2. What a guest makes counts for its zone's account.
 const FIELDS_SIZE_MAX: usize = 128 << 10;
 /// What each field costs besides its bytes (RFC 9113, 6.5.2).
 const FIELD_OVERHEAD: usize = 32;

@@ -76,10 +76,8 @@ impl Host for Http {
     }
 
     fn fields_clone(cx: &mut HostCx<'_>, self_: Borrow<Fields>) -> Result<Own<Fields>> {
-        let copy = self_.duplicate(cx.account());
-        Ok(Own::new(
-            copy.ok_or_else(|| format_err!("the host keeps too much for the component already to copy fields"))?,
-        ))
+        let refused = || format_err!("the host keeps too much for the component already to copy fields");
+        Ok(Own::new(self_.duplicate(cx.account()).ok_or_else(refused)?))
     }
 
     fn request_new(

@@ -24,6 +24,7 @@ pub fn stack_count() -> u32 {
 /// The stacks of a zone.
 #[derive(Default)]
 pub(crate) struct Stacks {
+    /// Those for which there is no room where shims look first (`record::IDLE`).
     idle: Vec<u32>,
     made: u32,
 }
@@ -68,27 +69,29 @@ impl State {
     }
 
     pub(crate) fn idle_stack(&mut self) -> Result<u32> {
-        let spare = self.records().get(record::SPARE);
-        if spare != 0 {
-            self.records().set(record::SPARE, 0);
-            return Ok(spare);
-        }
-        self.stacks.take()
+        let records = self.records();
+        let Some(last) = records.get(record::IDLE_COUNT).checked_sub(1) else { return self.stacks.take() };
+        records.set(record::IDLE_COUNT, last);
+        Ok(records.get(record::IDLE + 4 * last))
     }
 
+    #[inline]
     pub(crate) fn idle(&mut self, fiber: u32) {
-        self.stacks.idle.push(fiber);
+        let records = self.records();
+        let count = records.get(record::IDLE_COUNT);
+        if count == record::IDLE_MAX {
+            return self.stacks.idle.push(fiber);
+        }
+        records.set(record::IDLE + 4 * count, fiber);
+        records.set(record::IDLE_COUNT, count + 1);
     }
 
     /// The worker whose stack runs will be put aside with nothing on it.
     #[inline]
     pub(crate) fn worker_rests(&mut self) {
-        let records = self.records();
-        let fiber = records.get(record::FIBER);
-        match (fiber, records.get(record::SPARE)) {
-            (0, _) => {}
-            (fiber, 0) => records.set(record::SPARE, fiber),
-            (fiber, _) => self.idle(fiber),
+        match self.records().get(record::FIBER) {
+            0 => {}
+            fiber => self.idle(fiber),
         }
     }
 

@@ -158,8 +158,20 @@ impl ShimModule<'_> {
 
     /// Sets `fiber` to an idle stack.
     fn take_stack(&self, asm: &mut Asm, fiber: u32) {
-        asm.load_at(record::SPARE).tee(fiber).if_().store_at(record::SPARE, 0);
+        let count = fiber;
+        asm.load_at(record::IDLE_COUNT).tee(count).if_();
+        asm.const_(0).get(count).const_(1).op(Instruction::I32Sub).store(record::IDLE_COUNT);
+        asm.get(count).const_(2).op(Instruction::I32Shl).load(record::IDLE - 4).set(fiber);
         asm.op(Instruction::Else).call(self.host(HostImport::NewFiber)).set(fiber).end();
+    }
+
+    /// The stack `fiber` is idle from now on.
+    fn give_stack(&self, asm: &mut Asm, fiber: u32) {
+        let count = asm.local(ValType::I32);
+        asm.load_at(record::IDLE_COUNT).tee(count).const_(record::IDLE_MAX).op(Instruction::I32LtU).if_();
+        asm.get(count).const_(2).op(Instruction::I32Shl).get(fiber).store(record::IDLE);
+        asm.const_(0).get(count).const_(1).op(Instruction::I32Add).store(record::IDLE_COUNT);
+        asm.op(Instruction::Else).get(fiber).call(self.host(HostImport::Idle)).end();
     }
 
     /// Runs the callee of adapter `n` on another stack. Leaves `code` set, to `PARKED` if that stack was put aside.
@@ -176,8 +188,7 @@ impl ShimModule<'_> {
         asm.load_at(record::DONE).if_();
         asm.store_at(record::DONE, 0).load_at(record::CODE).set(code);
         asm.tell_from_parked(code);
-        asm.load_at(record::SPARE).if_().get(fiber).call(self.host(HostImport::Idle));
-        asm.op(Instruction::Else).const_(0).get(fiber).store(record::SPARE).end();
+        self.give_stack(asm, fiber);
         asm.op(Instruction::Else).const_signed(PARKED).set(code).end();
     }
 

@@ -84,8 +84,8 @@ pub const JOB_ARGUMENTS: u32 = 92;
 pub const DONE: u32 = 104;
 /// See `DONE`.
 pub const CODE: u32 = 108;
-/// Header: an idle stack; 0 if only the host knows of any.
-pub const SPARE: u32 = 112;
+/// Header: how many idle stacks are in `IDLE`. Those that have no room there are known to the host alone.
+pub const IDLE_COUNT: u32 = 112;
 /// Header: a stack that a built-in wants driven before it goes on; 0 if none.
 pub const DRIVE: u32 = 116;
 /// Header: who was the current task before the one that `DRIVE` runs.
@@ -103,8 +103,13 @@ pub const BLOCKED: u32 = 120;
 pub const SCRATCH: u32 = 128;
 /// 16 flat parameters, and a return pointer.
 pub const SCRATCH_SLOTS: u32 = 17;
+/// Header: idle stacks, that which was used last at the end. As many as calls are within each other before the host has to be asked
+/// for stacks.
+pub const IDLE: u32 = 276;
+/// See `IDLE`.
+pub const IDLE_MAX: u32 = 24;
 /// First instance word.
-pub const INSTANCES: u32 = 320;
+pub const INSTANCES: u32 = 384;
 /// Size of an instance's words: its gate, and whether it may not be left.
 pub const INSTANCE_SIZE: u32 = 8;
 

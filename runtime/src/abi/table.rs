@@ -162,7 +162,8 @@ impl Table {
 
     pub fn remove(&mut self, index: u32) -> Result<()> {
         let next = self.free;
-        *self.get_mut(index)? = Slot::new(Kind::Free, 0, next);
+        let slot = self.get_mut(index)?;
+        (slot.kind, slot.object) = (Kind::Free, next);
         self.free = index;
         self.used -= 1;
         Ok(())

@@ -18,8 +18,15 @@ use wasmtime::{AsContextMut, StoreContextMut};
 #[derive(Default)]
 pub(crate) struct Direct {
     /// Those that have not begun.
-    next: VecDeque<Rc<dyn HostCaller>>,
+    next: VecDeque<Next>,
     running: Option<Running>,
+}
+
+/// A call that has not begun.
+struct Next {
+    caller: Rc<dyn HostCaller>,
+    lift: u32,
+    function: Function,
 }
 
 /// The call that runs, while it is not a task.
@@ -53,14 +60,14 @@ impl Direct {
 
     /// Is `call` one of those that have not begun? Not any more.
     pub(super) fn take_out(&mut self, call: &Rc<dyn HostCaller>) -> bool {
-        let position = self.next.iter().position(|next| Rc::ptr_eq(next, call));
+        let position = self.next.iter().position(|next| Rc::ptr_eq(&next.caller, call));
         position.and_then(|position| self.next.remove(position)).is_some()
     }
 
     /// All callers.
     pub(super) fn into_callers(self) -> impl Iterator<Item = Rc<dyn HostCaller>> {
         let running = self.running.map(|running| running.caller);
-        running.into_iter().chain(self.next)
+        running.into_iter().chain(self.next.into_iter().map(|next| next.caller))
     }
 }
 
@@ -69,14 +76,16 @@ impl State {
     #[inline]
     pub(super) fn go_directly(&mut self, caller: Rc<dyn HostCaller>) -> Option<Rc<dyn HostCaller>> {
         let free = self.watch.is_none() && self.ready.is_empty() && self.direct.next.len() < gate::ENTERING_MAX;
-        let function = self.function(caller.lift_index());
+        let lift = caller.lift_index();
+        let function = self.function(lift);
         if !(free && function.async_type && self.is_open_to(function, 0)) {
             return Some(caller);
         }
-        self.direct.next.push_back(caller);
+        self.direct.next.push_back(Next { caller, lift, function });
         None
     }
 
+    #[inline]
     fn function(&self, lift: u32) -> Function {
         let plan = &self.compiled.plan;
         let entry = &plan.lifts[lift as usize];
@@ -129,9 +138,7 @@ impl State {
 pub(super) fn start(mut store: StoreContextMut<'_, State>) -> Result<Option<(Record, Job)>> {
     ensure_record(&mut store)?;
     let state = store.data_mut();
-    let Some(caller) = state.direct.next.pop_front() else { return Ok(None) };
-    let lift = caller.lift_index();
-    let function = state.function(lift);
+    let Some(Next { caller, lift, function }) = state.direct.next.pop_front() else { return Ok(None) };
     // Who waits there now has come later.
     if !state.is_open_to(function, record::GATE_WAITERS) {
         // If it is refused, its caller has been told.

@@ -82,16 +82,25 @@ impl State {
     }
 
     /// Takes an owned handle out of a table; gives what it stands for.
+    #[inline]
     pub(crate) fn take_own(&mut self, instance: u32, rt: u32, handle: u32) -> Result<u32> {
-        let &mut Slot { kind, scope, object, .. } = self.resource(instance, rt, handle)?;
-        if kind != Kind::Own {
-            bail!("cannot lift own resource from a borrow");
+        let table = self.handles(instance);
+        match *table.get(handle)? {
+            Slot { kind: Kind::Own, ty, scope: 0, object, .. } if ty == rt => {
+                table.remove(handle)?;
+                Ok(object)
+            }
+            _ => self.not_taken(instance, rt, handle),
         }
-        if scope != 0 {
-            bail!("cannot remove owned resource while borrowed");
+    }
+
+    /// Why `take_own` does not.
+    #[cold]
+    fn not_taken<T>(&mut self, instance: u32, rt: u32, handle: u32) -> Result<T> {
+        match self.resource(instance, rt, handle)?.kind {
+            Kind::Own => bail!("cannot remove owned resource while borrowed"),
+            _ => bail!("cannot lift own resource from a borrow"),
         }
-        self.handles(instance).remove(handle)?;
-        Ok(object)
     }
 
     /// Moves ownership from one table to another.

@@ -51,20 +51,22 @@ pub fn tick(engine: &Engine) -> std::io::Result<()> {
 
 /// An engine with our configuration. One per process: modules belong to the engine that made them.
 ///
-/// Where stacks cannot be switched (anywhere but on x86_64 Unix), guests that would block in the synchronous ABI trap.
+/// Where the engine cannot switch stacks, guests that would block in the synchronous ABI trap.
 ///
 /// # Errors
 /// When this machine or this build of the engine cannot do what `engine_config` asks for.
 pub fn engine() -> Result<Engine> {
-    let suspending = engine_config(core_features() | STACKS);
-    Engine::new(&suspending)
-        .or_else(|_| Engine::new(&engine_config(core_features())))
+    Engine::new(&engine_config(core_features() | STACKS))
         .map_err(|error| anyhow!("{error:#}"))
         .context("cannot create the WebAssembly engine")
 }
 
-/// What the shims of components that may block need. Guests do not have it, because `translate` has validated them without.
-const STACKS: WasmFeatures = WasmFeatures::STACK_SWITCHING;
+/// What the shims of components that may block need, where the engine has it. Guests do not, because `translate` has validated them
+/// without.
+const STACKS: WasmFeatures = match cfg!(all(target_arch = "x86_64", unix)) {
+    true => WasmFeatures::STACK_SWITCHING,
+    false => WasmFeatures::empty(),
+};
 
 /// Bytes of a suspendable stack, touched only as far as it is used. Two share a page of page tables.
 const STACK_BYTES: usize = 1 << 20;

@@ -356,6 +356,18 @@ fn a_guest_that_makes_the_host_keep_things_without_end_is_refused_more() {
 }
 
 #[test]
+fn a_guest_that_makes_empty_things_without_end_is_stopped() {
+    on_both(|io| {
+        // A few hundred bytes for each of a quarter of a million, in two zones.
+        hogs(io, "--max-memory 64M", 250, |server| {
+            for _ in 0..3 {
+                server.get("/empty").expect_status(502);
+            }
+        });
+    });
+}
+
+#[test]
 fn guests_that_flood_their_output_are_heard_line_by_line() {
     on_both(|io| {
         let server = one_each(io, &["flood"]).start();

@@ -4,7 +4,7 @@
 
 use super::account::Account;
 use super::host_end::{self, ReadEnd, ReadItems, Source};
-use super::state::State;
+use super::state::{self, State};
 use super::stream::{End, Stream};
 use super::table::{Kind, Slot};
 use super::task::Lender;
@@ -247,7 +247,7 @@ impl<'a> LowerCx<'a> {
         let rt = self.types[ty].unwrap_concrete_ty().as_u32();
         let instance = self.instance();
         let state = self.store.data_mut();
-        let object = state.host_resources.insert(value) as u32;
+        let object = state::add(&mut state.host_resources, value, "resources of the host")?;
         state.handles(instance).add(Slot::new(Kind::Own, rt, object))
     }
 
@@ -266,7 +266,7 @@ impl<'a> LowerCx<'a> {
             read: None,
             extension: None,
         };
-        let stream = state.streams.insert(stream) as u32;
+        let stream = state::add(&mut state.streams, stream, "streams and futures")?;
         state.put_readable(instance, kind, ty, stream)
     }
 
@@ -307,7 +307,7 @@ impl<'a> LowerCx<'a> {
         let rt = self.types[ty].unwrap_concrete_ty().as_u32();
         let instance = self.instance();
         let state = self.store.data_mut();
-        let object = state.host_resources.insert(value) as u32;
+        let object = state::add(&mut state.host_resources, value, "resources of the host")?;
         let handle = state.add_borrow(instance, rt, object)?;
         state.handles(instance).get_mut(handle)?.lent_by_host = true;
         Ok(handle)

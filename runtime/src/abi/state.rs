@@ -4,6 +4,7 @@
 //! The functions that change it are in `waitable`, `task`, `stream` and `resource`, one file a concern.
 #![expect(unsafe_code, reason = "the engine wants store data that may change threads; a zone's never does")]
 
+use super::Result;
 use super::account::Account;
 use super::memory::GuestMemory;
 use super::record::{Record, Records};
@@ -24,7 +25,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use wasmtime::Func;
+use wasmtime::{Func, bail};
 
 /// What is ready to run in a zone, in the order in which it became so.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -192,6 +193,18 @@ impl Default for Limits {
             jobs_per_entry: 256,
         }
     }
+}
+
+/// Objects of one sort that a zone may have: what is behind a handle takes up to a few hundred bytes of the host's memory.
+const OBJECTS_MAX: usize = 1 << 18;
+
+/// Keeps an object for guests; `what` names its sort. Gives its position.
+#[inline]
+pub(super) fn add<T>(objects: &mut Slab<T>, object: T, what: &str) -> Result<u32> {
+    if objects.len() >= OBJECTS_MAX {
+        bail!("too many {what} in one zone ({OBJECTS_MAX})");
+    }
+    Ok(objects.insert(object) as u32)
 }
 
 impl State {

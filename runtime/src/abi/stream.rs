@@ -10,7 +10,7 @@ use super::cx::Memories;
 use super::host_end::{HostRead, Produced, Source};
 use super::lab::{self, Extension};
 use super::memory::GuestMemory;
-use super::state::{Ready, State};
+use super::state::{self, Ready, State};
 use super::table::{CopyState, EventCode, Kind, NONE, Slot};
 use super::thread::Wait;
 use super::{BLOCKED, Result};
@@ -529,7 +529,7 @@ impl State {
             read: None,
             extension: None,
         };
-        let object = self.streams.insert(stream) as u32;
+        let object = state::add(&mut self.streams, stream, "streams and futures")?;
         let readable = self.handles(instance).add(Slot::new(end_kind(future, false), ty, object))?;
         let writable = self.handles(instance).add(Slot::new(end_kind(future, true), ty, object))?;
         let stream = &mut self.streams[object as usize];

@@ -9,7 +9,7 @@
 
 use super::cx::Memories;
 use super::lab;
-use super::state::{Ready, State};
+use super::state::{self, Ready, State};
 use super::table::{EventCode, Kind, NONE, Slot, Table};
 use super::thread::Wait;
 use super::watch::Watch;
@@ -131,7 +131,7 @@ impl State {
     pub(crate) fn waitable_set_new(&mut self, instance: u32) -> Result<u32> {
         let set =
             WaitableSet { instance, elements: 0, head: NONE, tail: NONE, waiters: Waiters::default(), waiting: 0 };
-        let object = self.sets.insert(set) as u32;
+        let object = state::add(&mut self.sets, set, "waitable sets")?;
         self.handles(instance).add(Slot::new(Kind::Set, 0, object))
     }
 

@@ -18,7 +18,7 @@ pub(crate) use pump::{Job, next, return_to_host};
 use super::Result;
 use super::cx::{FlatSink, LiftCx, LowerCx};
 use super::record::Record;
-use super::state::{Ready, State};
+use super::state::{self, Ready, State};
 use super::table::{EventCode, Kind, Slot};
 use super::thread::Wait;
 use super::waitable::Event;
@@ -264,7 +264,7 @@ impl State {
     pub(crate) fn add_subtask(&mut self, instance: u32, state: SubtaskState, callee: Callee) -> Result<u32> {
         let subtask =
             Subtask { instance, handle: 0, state, callee, lenders: Some(Vec::new()), cancellation_requested: false };
-        let object = self.subtasks.insert(subtask) as u32;
+        let object = state::add(&mut self.subtasks, subtask, "calls that wait")?;
         let handle = self.handles(instance).add(Slot::new(Kind::Subtask, 0, object))?;
         self.subtasks[object as usize].handle = handle;
         Ok(handle)

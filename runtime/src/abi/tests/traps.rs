@@ -117,10 +117,36 @@ fn broken_rules_trap_with_their_reason() {
 
 #[test]
 fn a_guest_that_leaks_handles_without_end_traps() {
-    let body = "(loop $l (drop (call $new)) (br $l)) (i32.const 0)";
-    let text = guest("(core func $new (canon stream.new $s))", r#"(import "" "new" (func $new (result i64)))"#, body);
-    let component = link(&text, &Linker::new());
-    assert!(trapped(&component, "run", ()).contains("handle table full"));
+    let resource = "(type $r (resource (rep i32))) (core func $new (canon resource.new $r))";
+    let cases = [
+        ("(core func $new (canon stream.new $s))", "(result i64)", "", "too many streams and futures in one zone"),
+        ("(core func $new (canon waitable-set.new))", "(result i32)", "", "too many waitable sets in one zone"),
+        (resource, "(param i32) (result i32)", "(i32.const 0)", "handle table full"),
+    ];
+    for (builtin, ty, argument, expected) in cases {
+        let import = format!(r#"(import "" "new" (func $new {ty}))"#);
+        let body = format!("(loop $l (drop (call $new {argument})) (br $l)) (i32.const 0)");
+        let component = link(&guest(builtin, &import, &body), &Linker::new());
+        let message = trapped(&component, "run", ());
+        assert!(message.contains(expected), "expected: {expected}\ngot: {message}");
+    }
+}
+
+#[test]
+fn a_guest_that_calls_without_end_who_does_not_answer_traps() {
+    let text = r#"(component
+  (import "host" (instance $host (export "never" (func async))))
+  (core func $never (canon lower (func $host "never") async))
+  (core module $m
+    (import "" "never" (func $never (result i32)))
+    (func (export "run") (result i32) (loop $l (drop (call $never)) (br $l)) (i32.const 0))
+    (func (export "callback") (param i32 i32 i32) (result i32) (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance (export "never" (func $never))))))
+  (func (export "run") async (canon lift (core func $i "run") async (callback (core func $i "callback")))))"#;
+    let mut linker = Linker::new();
+    linker.async_func::<(), (), _>("host", "never", |_, ()| Box::pin(std::future::pending()));
+    let message = trapped(&link(text, &linker), "run", ());
+    assert!(message.contains("too many calls that wait in one zone"), "{message}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Allocates: without end (`/hog`), or so many MiB before it answers (`/hog/N`). Makes the host keep fields until it refuses, and forgets
-//! them (`/fields`), or responses that it never sends (`/responses`). Other paths are answered with hello.
+//! them (`/fields`), or responses that it never sends (`/responses`), or fields with nothing in them (`/empty`). Other paths are
+//! answered with hello.
 //! Every page is written to, because memory that nobody touches costs the host nothing.
 
 use std::future::Future;
@@ -26,6 +27,9 @@ impl wasip3::exports::http::handler::Guest for Hog {
             },
             ["fields"] => fields(),
             ["responses"] => responses(),
+            ["empty"] => loop {
+                std::mem::forget(Fields::new());
+            },
             _ => text(200, "hello from a guest that hogs\n"),
         })
     }

@@ -161,24 +161,22 @@ pub(crate) fn bind(
         match import {
             HostImport::Trampoline(n) => bind_builtin(&mut binder, &name, &signature, compiled, *n, functions)?,
             HostImport::Admit(n) => {
-                let (n, params) = (*n, signature.params.clone());
+                let params = compiled.plan.adapters[*n as usize].signature.params.clone();
                 binder.bind(&name, &signature, move |mut store, values| {
                     task::ensure_record(&mut store)?;
+                    let adapter = values.u32(params.len());
                     let mut buffer = [0; FLAT_MAX];
                     let params = values.flat(params.len(), &mut buffer, &params);
-                    let status = task::admit(store, n, params)?;
+                    let status = task::admit(store, adapter, params)?;
                     values.set_u32(0, status.unwrap_or(u32::MAX));
                     Ok(())
                 })?;
             }
-            HostImport::Promote(n) => {
-                let n = *n;
-                binder.bind(&name, &signature, move |mut store, values| {
-                    let status = store.data_mut().promote(n, Record(values.u32(0)), values.u32(1))?;
-                    values.set_u32(0, status);
-                    Ok(())
-                })?;
-            }
+            HostImport::Promote => binder.bind(&name, &signature, |mut store, values| {
+                let status = store.data_mut().promote(values.u32(0), Record(values.u32(1)), values.u32(2))?;
+                values.set_u32(0, status);
+                Ok(())
+            })?,
             HostImport::SyncReturn(n) => {
                 let lift = &compiled.plan.lifts[*n as usize];
                 let (options, results, count) =

@@ -492,7 +492,7 @@ impl From<Transcode> for TranscodeOp {
 }
 
 /// A call between two component instances in which the caller lowers async, or the callee lifts async.
-#[derive(Serialize, Deserialize, Debug, Clone)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 pub struct Adapter {
     /// Calling component instance.
     pub caller: u32,

@@ -204,6 +204,30 @@ fn sixteen_times_the_same_middleware_is_compiled_once() {
 }
 
 #[test]
+fn calls_of_one_shape_share_their_code() {
+    // Sizes of the functions that shims of a chain have.
+    let sizes = |middlewares: usize| {
+        let mut chain = vec![link("mw.wasm", &middleware("0.3.2")); middlewares];
+        chain.push(link("app.wasm", &service("0.3.2")));
+        let bytes = compose(&chain).unwrap();
+        let plan = translate::translate(&bytes).unwrap().plan;
+        assert_eq!(plan.adapters.len(), middlewares);
+        let shims = shims::generate(&plan, false).unwrap().wasm;
+        let bodies = wasmparser::Parser::new(0).parse_all(&shims).filter_map(|payload| match payload.unwrap() {
+            wasmparser::Payload::CodeSectionEntry(body) => Some(body.as_bytes().len()),
+            _ => None,
+        });
+        bodies.collect::<Vec<_>>()
+    };
+    let (one, eight) = (sizes(1), sizes(8));
+    // What makes a call is large; what hands over which call it is, and `task.return`, are not.
+    let is_large = |size: &&usize| **size > 200;
+    assert!(eight.len() > one.len(), "{one:?} {eight:?}");
+    assert!(one.iter().filter(is_large).count() > 0, "{one:?}");
+    assert_eq!(one.iter().filter(is_large).count(), eight.iter().filter(is_large).count(), "{one:?} {eight:?}");
+}
+
+#[test]
 fn the_longest_chain_links_and_a_longer_one_does_not() {
     let chain_of = |count: usize| {
         let mut chain = vec![link("mw.wasm", &middleware("0.3.2")); count - 1];

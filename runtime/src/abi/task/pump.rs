@@ -150,7 +150,7 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
                 let (instance, handle) = (entry.instance, entry.handle);
                 state.post(instance, handle, EventCode::Subtask, None);
             }
-            layout.adapter_job(n)
+            [n, 0, 0, layout.adapter_job(n)]
         }
         Start::Lift(n) => {
             let Caller::Host(caller) = &state.tasks[task as usize].caller else {
@@ -158,10 +158,10 @@ fn start(mut store: StoreContextMut<'_, State>, task: u32, start: Start) -> Resu
             };
             let caller = caller.clone();
             start_lift(store.as_context_mut(), &*caller, n, record)?;
-            layout.lift_job(n)
+            [0, 0, 0, layout.lift_job(n)]
         }
     };
-    Ok((record, [0, 0, 0, job]))
+    Ok((record, job))
 }
 
 /// Lowers the parameters of a call by the host into the scratch area.

@@ -3,7 +3,7 @@
 //! Methods of `Asm` return `self`, so that code reads as the stack does. Knows the layout of records, and no built-in.
 
 use super::super::plan::{Adapter, CoreType, Lower};
-use super::{ODD_CODE, PARKED, may_leave_global, record, retptr_field};
+use super::{Layout, ODD_CODE, PARKED, may_leave_global, record, retptr_field};
 use wasm_encoder::{BlockType, Function, Instruction, MemArg, ValType};
 
 pub(super) fn val(ty: &CoreType) -> ValType {
@@ -59,7 +59,11 @@ impl Asm {
         self.op(Instruction::LocalTee(local))
     }
     pub(super) fn params(&mut self) -> &mut Self {
-        (0..self.params).fold(self, |asm, param| asm.get(param))
+        self.first(self.params)
+    }
+    /// The first `count` parameters.
+    pub(super) fn first(&mut self, count: u32) -> &mut Self {
+        (0..count).fold(self, |asm, param| asm.get(param))
     }
     pub(super) fn get_all(&mut self, locals: &[u32]) -> &mut Self {
         locals.iter().fold(self, |asm, local| asm.get(*local))
@@ -93,6 +97,14 @@ impl Asm {
     }
     pub(super) fn call_indirect_at(&mut self, type_index: u32) -> &mut Self {
         self.op(Instruction::CallIndirect { type_index, table_index: 0 })
+    }
+    /// `[] -> [slot]`: where in the table `which` of an adapter's functions is.
+    pub(super) fn slot_of(&mut self, adapter: u32, which: u32) -> &mut Self {
+        self.get(adapter).const_(Layout::PER_ADAPTER).op(Instruction::I32Mul);
+        if which > 0 {
+            self.const_(which).op(Instruction::I32Add);
+        }
+        self
     }
     /// `[base] -> [value]`
     pub(super) fn load(&mut self, offset: u32) -> &mut Self {
@@ -148,9 +160,6 @@ impl Asm {
     pub(super) fn take_record(&mut self, task: u32) -> &mut Self {
         self.load_at(record::FREE).set(task);
         self.const_(0).get(task).load(record::NEXT).store(record::FREE)
-    }
-    pub(super) fn or_at(&mut self, address: u32, bits: u32) -> &mut Self {
-        self.const_(0).load_at(address).const_(bits).op(Instruction::I32Or).store(address)
     }
     pub(super) fn set_current(&mut self, value: impl Fn(&mut Asm)) -> &mut Self {
         self.const_(0);

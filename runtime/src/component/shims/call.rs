@@ -1,55 +1,150 @@
 //! Calls from one component instance to another.
 //!
 //! A call stays in wasm: a record for the task, the adapter's `start`, the callee. The host is entered only if the callee may not
-//! be entered now, or has not finished when it comes back.
+//! be entered now, or has not finished when it comes back. Adapters of one shape share this code, because a request that goes
+//! through a long chain has to fetch it for each link otherwise. What they differ in, they hand over.
 
-use super::asm::Asm;
+use super::asm::{Asm, memarg};
 use super::{
-    Adapter, HostImport, LiftKind, Lower, MUST_WAIT, PARKED, ShimModule, export, fibers, job_signature, mode, record,
-    retptr_field, return_signature,
+    Adapter, CoreType, HostImport, Layout, LiftKind, Lower, MUST_WAIT, PARKED, ShimModule, Signature, export, fibers,
+    job_signature, mode, record, retptr_field, return_signature,
 };
+use crate::component::plan::Plan;
 use wasm_encoder::{BlockType, Catch, Instruction, ValType};
 
+/// What the code of a call depends on.
+#[derive(Clone, PartialEq)]
+pub(super) struct Shape {
+    /// An adapter without what is handed over. The callee is kept if it has a post-return, which is called by its own number.
+    adapter: Adapter,
+    /// Must the callee have a stack of its own, so that the caller can go on when it blocks? A function of sync type blocks its
+    /// caller as well.
+    own_stack: bool,
+}
+
+impl Shape {
+    fn of(plan: &Plan, adapter: &Adapter, fibers: bool) -> Self {
+        let mut shape = Adapter { caller: 0, return_signature: 0, ..adapter.clone() };
+        match &mut shape.lift {
+            LiftKind::Sync { post_return: Some(_) } => {}
+            LiftKind::Sync { post_return: None } | LiftKind::Stackful => shape.callee = 0,
+            LiftKind::Callback(callback) => (shape.callee, *callback) = (0, 0),
+        }
+        let own_stack = fibers && adapter.async_type && plan.blocking[adapter.callee as usize];
+        Shape { adapter: shape, own_stack }
+    }
+
+    /// Parameters of the caller, without what is handed over.
+    pub(super) fn params(&self) -> &[CoreType] {
+        &self.adapter.signature.params
+    }
+
+    /// The parameters, the adapter, and its task's instance and signature as they stand next to each other in a record.
+    fn signature(&self) -> Signature {
+        let Signature { params, results } = &self.adapter.signature;
+        Signature { params: [&params[..], &[CoreType::I32, CoreType::I64]].concat(), results: results.clone() }
+    }
+}
+
+/// The locals of a function that makes a call.
+#[derive(Clone, Copy)]
+pub(super) struct Locals {
+    /// Position of the adapter.
+    pub adapter: u32,
+    /// The record of the callee's task.
+    pub task: u32,
+    /// What the callee gives: what it waits for, or `PARKED`.
+    pub code: u32,
+}
+
+/// Where the words of the callee are, from `record::INSTANCES` on, and which instance it is: two locals.
+#[derive(Clone, Copy)]
+struct Callee {
+    words: u32,
+    identity: u32,
+}
+
+/// The functions of one shape.
+struct Shared {
+    shape: Shape,
+    call: u32,
+    job: u32,
+}
+
+/// The first adapter that the caller sees with the same type as adapter `n`.
+pub(super) fn first_of_type(plan: &Plan, n: u32) -> u32 {
+    let signature = &plan.adapters[n as usize].signature;
+    plan.adapters.iter().position(|adapter| adapter.signature == *signature).expect("it is one of them") as u32
+}
+
 impl ShimModule<'_> {
-    /// A call through adapter `n`: straight from caller to callee, to the host only if the callee is not free or not finished.
-    pub(super) fn adapter(&mut self, n: u32) {
-        let adapter = &self.plan.adapters[n as usize];
+    /// Defines the functions that stand for adapters. Gives the job of each that starts a call which has had to wait.
+    pub(super) fn adapters(&mut self) -> Vec<u32> {
+        let plan = self.plan;
+        let mut known: Vec<Shared> = Vec::new();
+        let mut jobs = Vec::new();
+        for (n, adapter) in plan.adapters.iter().enumerate() {
+            let shape = Shape::of(plan, adapter, self.fibers.is_some());
+            let shared = known.iter().position(|shared| shared.shape == shape).unwrap_or_else(|| {
+                let job = self.job_of(&shape);
+                let call = self.call_of(&shape, first_of_type(plan, n as u32));
+                known.push(Shared { shape, call, job });
+                known.len() - 1
+            });
+            self.adapter(n as u32, adapter, known[shared].call);
+            jobs.push(known[shared].job);
+        }
+        jobs
+    }
+
+    /// What the caller imports: hands over what sets adapter `n` apart.
+    fn adapter(&mut self, n: u32, adapter: &Adapter, call: u32) {
         let mut asm = Asm::new(adapter.signature.params.len() as u32);
-        let (task, parent, code) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(ValType::I32));
         self.trap_unless_may_leave(&mut asm, adapter.caller);
-        if adapter.async_type && !matches!(adapter.lower, Lower::Async { .. }) {
-            self.trap_unless_may_block(&mut asm);
-        }
-        self.admit(&mut asm, n, code);
-        self.push_task(&mut asm, n, task, parent);
-        match self.own_stack(adapter) {
-            true => self.run_on_own_stack(&mut asm, n, task, code),
-            false => self.run_behind_barrier(&mut asm, n, task, code, |asm| asm.params()),
-        }
-        asm.set_current_to(parent);
-        self.release(&mut asm, adapter, code);
-        self.promote_or_free(&mut asm, n, task, code);
-        asm.adapter_result(adapter, task);
-        let signature = adapter.signature.clone();
-        let function = self.define(&signature, asm);
+        let identity = u64::from(return_signature(adapter)) << 32 | u64::from(adapter.callee);
+        asm.params().const_(n).op(Instruction::I64Const(identity.cast_signed())).op(Instruction::ReturnCall(call));
+        let function = self.define(&adapter.signature, asm);
         self.export_function(&export::adapter(n), function);
     }
 
-    /// Must the callee have a stack of its own, so that the caller can go on when it blocks? A function of sync type blocks its
-    /// caller as well.
-    fn own_stack(&self, adapter: &Adapter) -> bool {
-        self.fibers.is_some() && adapter.async_type && self.plan.blocking[adapter.callee as usize]
+    /// Straight from caller to callee, to the host only if the callee is not free or not finished.
+    fn call_of(&mut self, shape: &Shape, like: u32) -> u32 {
+        let adapter = &shape.adapter;
+        let params = shape.params().len() as u32;
+        let mut asm = Asm::new(params + 2);
+        let mut local = || asm.local(ValType::I32);
+        let (callee, parent) = (Callee { words: local(), identity: params + 1 }, local());
+        let locals = Locals { adapter: params, task: local(), code: local() };
+        if adapter.async_type {
+            asm.get(callee.identity).op(Instruction::I32WrapI64).const_(record::INSTANCE_SIZE);
+            asm.op(Instruction::I32Mul).set(callee.words);
+            if !matches!(adapter.lower, Lower::Async { .. }) {
+                self.trap_unless_may_block(&mut asm);
+            }
+        }
+        self.admit(&mut asm, shape, like, locals, callee);
+        self.push_task(&mut asm, shape, locals, callee, parent);
+        match shape.own_stack {
+            true => self.run_on_own_stack(&mut asm, shape, locals),
+            false => self.run_behind_barrier(&mut asm, adapter, locals, |asm| asm.first(params)),
+        }
+        asm.set_current_to(parent);
+        self.release(&mut asm, shape, locals, callee);
+        self.promote_or_free(&mut asm, shape, locals);
+        asm.adapter_result(adapter, locals.task);
+        self.define(&shape.signature(), asm)
     }
 
     /// Only a function of async type is held back by the gate (CanonicalABI.md, `Task.enter_implicit_thread`).
-    fn admit(&self, asm: &mut Asm, n: u32, status: u32) {
-        let adapter = &self.plan.adapters[n as usize];
+    fn admit(&self, asm: &mut Asm, shape: &Shape, like: u32, locals: Locals, callee: Callee) {
+        let adapter = &shape.adapter;
         asm.load_at(record::FREE).op(Instruction::I32Eqz);
         if adapter.async_type {
-            asm.load_at(record::gate(adapter.callee)).op(Instruction::I32Or);
+            asm.get(callee.words).load(record::INSTANCES).op(Instruction::I32Or);
         }
         asm.if_();
-        self.ask_to_enter(asm, n, status);
+        let status = locals.code;
+        self.ask_to_enter(asm, shape, like, locals);
         asm.get(status).const_signed(-1).op(Instruction::I32Ne).if_();
         match adapter.lower {
             Lower::Async { .. } => {
@@ -60,14 +155,16 @@ impl ShimModule<'_> {
         asm.end().end();
     }
 
-    fn ask_to_enter(&self, asm: &mut Asm, n: u32, status: u32) {
-        let admit = self.host(HostImport::Admit(n));
+    fn ask_to_enter(&self, asm: &mut Asm, shape: &Shape, like: u32, locals: Locals) {
+        let ask = |asm: &mut Asm| {
+            asm.first(shape.params().len() as u32).get(locals.adapter);
+            asm.call(self.host(HostImport::Admit(like))).set(locals.code);
+        };
         match self.fibers {
-            None => {
-                asm.params().call(admit).set(status);
-            }
+            None => ask(asm),
             Some(fibers) => {
-                asm.op(Instruction::Loop(BlockType::Empty)).params().call(admit).set(status);
+                asm.op(Instruction::Loop(BlockType::Empty));
+                ask(asm);
                 fibers::drive_if_asked(asm, fibers, |asm| {
                     asm.op(Instruction::Br(1));
                 });
@@ -92,20 +189,21 @@ impl ShimModule<'_> {
         }
     }
 
-    fn push_task(&self, asm: &mut Asm, n: u32, task: u32, parent: u32) {
-        let adapter = &self.plan.adapters[n as usize];
+    fn push_task(&self, asm: &mut Asm, shape: &Shape, locals: Locals, callee: Callee, parent: u32) {
+        let (adapter, task) = (&shape.adapter, locals.task);
         asm.take_record(task);
         if exclusive(adapter) {
-            asm.or_at(record::gate(adapter.callee), record::GATE_EXCLUSIVE);
+            asm.get(callee.words).get(callee.words).load(record::INSTANCES);
+            asm.const_(record::GATE_EXCLUSIVE).op(Instruction::I32Or).store(record::INSTANCES);
         }
         asm.load_at(record::CURRENT).set(parent);
-        let (mode, signature) = (mode(adapter), return_signature(adapter));
-        asm.store64(task, record::INSTANCE, adapter.callee, signature);
+        asm.get(task).get(callee.identity).op(Instruction::I64Store(memarg(record::INSTANCE, 3)));
         asm.store_const(task, record::RESOLVED, 0);
         asm.keep_retptr(adapter, task);
-        asm.store64(task, record::RETURN_SLOT, self.layout.return_slot(n), mode);
+        asm.get(task).slot_of(locals.adapter, Layout::RETURN).store(record::RETURN_SLOT);
+        asm.store_const(task, record::MODE, mode(adapter));
         let flags = if adapter.async_type { record::FLAG_ASYNC } else { 0 };
-        let flags = flags | if self.own_stack(adapter) { record::FLAG_BASE } else { 0 };
+        let flags = flags | if shape.own_stack { record::FLAG_BASE } else { 0 };
         asm.get(task).get(parent).store(record::PARENT);
         asm.store_const(task, record::FLAGS, flags);
         self.clear_record(asm, task);
@@ -116,49 +214,53 @@ impl ShimModule<'_> {
     fn run_behind_barrier(
         &mut self,
         asm: &mut Asm,
-        n: u32,
-        task: u32,
-        code: u32,
+        adapter: &Adapter,
+        locals: Locals,
         arguments: impl Fn(&mut Asm) -> &mut Asm,
     ) {
         if !self.plan.collected {
-            return self.run_callee(asm, n, task, code, arguments);
+            return self.run_callee(asm, adapter, locals, arguments);
         }
         asm.op(Instruction::Block(BlockType::Empty)).op(Instruction::Block(BlockType::Empty));
         asm.op(Instruction::TryTable(BlockType::Empty, vec![Catch::All { label: 0 }].into()));
-        self.run_callee(asm, n, task, code, arguments);
+        self.run_callee(asm, adapter, locals, arguments);
         asm.op(Instruction::Br(2)).end().op(Instruction::Br(1)).end();
         asm.call(self.host(HostImport::Uncaught)).op(Instruction::Unreachable).end();
     }
 
     /// `start`, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
-    fn run_callee(&mut self, asm: &mut Asm, n: u32, task: u32, code: u32, arguments: impl Fn(&mut Asm) -> &mut Asm) {
-        let adapter = self.plan.adapters[n as usize].clone();
+    fn run_callee(
+        &mut self,
+        asm: &mut Asm,
+        adapter: &Adapter,
+        locals: Locals,
+        arguments: impl Fn(&mut Asm) -> &mut Asm,
+    ) {
         let (start_ty, callee_ty) = (self.ty(&adapter.start), self.ty(&adapter.callee_signature));
         arguments(asm);
         // `start` takes the parameters without the return pointer.
         if adapter.start.params.len() < adapter.signature.params.len() {
             asm.op(Instruction::Drop);
         }
-        asm.call_indirect(start_ty, self.layout.start_slot(n));
-        asm.call_indirect(callee_ty, self.layout.callee_slot(n));
+        asm.slot_of(locals.adapter, Layout::START).call_indirect_at(start_ty);
+        asm.slot_of(locals.adapter, Layout::CALLEE).call_indirect_at(callee_ty);
         match adapter.lift {
             LiftKind::Callback(_) => {
-                asm.set(code);
+                asm.set(locals.code);
             }
             LiftKind::Stackful => {
-                asm.const_(0).set(code);
+                asm.const_(0).set(locals.code);
             }
             LiftKind::Sync { post_return } => {
-                self.sync_return(asm, n, task, post_return);
-                asm.const_(0).set(code);
+                self.sync_return(asm, adapter, locals, post_return);
+                asm.const_(0).set(locals.code);
             }
         }
     }
 
     /// The callee has returned: results are on the stack. Copies them to the caller, then runs post-return.
-    fn sync_return(&mut self, asm: &mut Asm, n: u32, task: u32, post_return: Option<u32>) {
-        let adapter = self.plan.adapters[n as usize].clone();
+    fn sync_return(&mut self, asm: &mut Asm, adapter: &Adapter, locals: Locals, post_return: Option<u32>) {
+        let task = locals.task;
         let results = asm.pop_into_locals(&adapter.callee_signature.results);
         self.trap_if_borrows(asm, task);
         asm.store_const(task, record::RESOLVED, 1);
@@ -170,7 +272,7 @@ impl ShimModule<'_> {
             asm.get(task).load_typed(retptr_field(taken), taken);
         }
         let return_ty = self.ty(&adapter.return_);
-        asm.call_indirect(return_ty, self.layout.return_slot(n));
+        asm.slot_of(locals.adapter, Layout::RETURN).call_indirect_at(return_ty);
         if let Some(post_return) = post_return {
             asm.set_current_to(task);
             self.post_return(asm, adapter.callee, post_return, &adapter.callee_signature.results, &results);
@@ -182,53 +284,54 @@ impl ShimModule<'_> {
     }
 
     /// The callee's activation is over: let others enter.
-    fn release(&self, asm: &mut Asm, adapter: &Adapter, code: u32) {
-        if !exclusive(adapter) {
+    fn release(&self, asm: &mut Asm, shape: &Shape, locals: Locals, callee: Callee) {
+        if !exclusive(&shape.adapter) {
             return;
         }
         // A stack that was put aside keeps the exclusivity.
-        let own_stack = self.own_stack(adapter);
-        if own_stack {
-            asm.get(code).const_signed(PARKED).op(Instruction::I32Ne).if_();
+        if shape.own_stack {
+            asm.get(locals.code).const_signed(PARKED).op(Instruction::I32Ne).if_();
         }
-        self.release_gate(asm, |asm| asm.const_(record::gate(adapter.callee)), |asm| asm.const_(adapter.callee));
-        if own_stack {
+        let instance = |asm: &mut Asm| {
+            asm.get(callee.identity).op(Instruction::I32WrapI64);
+        };
+        self.release_gate(asm, callee.words, instance);
+        if shape.own_stack {
             asm.end();
         }
     }
 
     /// A task that has exited and returned is over; any other becomes the host's.
-    fn promote_or_free(&self, asm: &mut Asm, n: u32, task: u32, code: u32) {
-        let adapter = &self.plan.adapters[n as usize];
+    fn promote_or_free(&self, asm: &mut Asm, shape: &Shape, locals: Locals) {
+        let Locals { adapter, task, code } = locals;
         asm.get(task).load(record::RESOLVED).const_(1).op(Instruction::I32Xor);
         asm.get(code).op(Instruction::I32Or);
         asm.get(task).load(record::HOST).op(Instruction::I32Or).if_();
-        if !self.own_stack(adapter) {
+        if !shape.own_stack {
             asm.tell_from_parked(code);
         }
-        asm.get(task).get(code).call(self.host(HostImport::Promote(n)));
-        match adapter.lower {
+        asm.get(adapter).get(task).get(code).call(self.host(HostImport::Promote));
+        match shape.adapter.lower {
             Lower::Async { .. } => {
                 asm.op(Instruction::Return);
             }
             Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
                 asm.const_signed(MUST_WAIT).op(Instruction::I32Eq).if_();
-                self.wait_for_result(asm, adapter);
+                self.wait_for_result(asm, &shape.adapter);
                 asm.end();
             }
         }
         asm.op(Instruction::Else).free(task).end();
     }
 
-    /// Starts a call that waited at its callee's gate: the caller's parameters come from the scratch area.
-    pub(super) fn adapter_job(&mut self, n: u32) -> u32 {
-        let adapter = self.plan.adapters[n as usize].clone();
+    /// Runs the callee of a call that has waited at its gate, or that is to run on another stack: `(adapter)`. The caller's
+    /// parameters come from the scratch area.
+    fn job_of(&mut self, shape: &Shape) -> u32 {
         let mut asm = Asm::new(3);
-        let (task, code) = (asm.local(ValType::I32), asm.local(ValType::I32));
-        asm.load_at(record::CURRENT).set(task);
-        let params = adapter.signature.params.clone();
-        self.run_callee(&mut asm, n, task, code, |asm| asm.load_scratch(&params));
-        asm.get(code);
+        let locals = Locals { adapter: 0, task: asm.local(ValType::I32), code: asm.local(ValType::I32) };
+        asm.load_at(record::CURRENT).set(locals.task);
+        self.run_callee(&mut asm, &shape.adapter, locals, |asm| asm.load_scratch(shape.params()));
+        asm.get(locals.code);
         self.define(&job_signature(), asm)
     }
 }

@@ -7,6 +7,7 @@
 //! made by shims. Words in the header (`record`) say what is to run; the host decides it.
 
 use super::asm::Asm;
+use super::call::{Locals, Shape};
 use super::{Builtin, CoreType, HostImport, JobLocals, PARKED, SUSPEND, ShimModule, Signature, export, record};
 use wasm_encoder::{
     BlockType, ContType, ElementSection, Elements, ExportKind, ExportSection, Handle, HeapType, Instruction, RefType,
@@ -174,14 +175,15 @@ impl ShimModule<'_> {
         asm.op(Instruction::Else).get(fiber).call(self.host(HostImport::Idle)).end();
     }
 
-    /// Runs the callee of adapter `n` on another stack. Leaves `code` set, to `PARKED` if that stack was put aside.
-    pub(super) fn run_on_own_stack(&mut self, asm: &mut Asm, n: u32, task: u32, code: u32) {
+    /// Runs the callee of a call on another stack. Leaves `code` set, to `PARKED` if that stack was put aside.
+    pub(super) fn run_on_own_stack(&mut self, asm: &mut Asm, shape: &Shape, locals: Locals) {
         let fibers = self.fibers.expect("without stacks nobody asks for one");
-        let params = self.plan.adapters[n as usize].signature.params.clone();
-        let locals: Vec<u32> = (0..params.len() as u32).collect();
+        let Locals { adapter, task, code } = locals;
+        let arguments: Vec<u32> = (0..shape.params().len() as u32).collect();
         let fiber = asm.local(ValType::I32);
-        asm.store_scratch(&params, &locals);
-        asm.store_at(record::JOB, self.layout.adapter_job(n) + 1);
+        asm.store_scratch(shape.params(), &arguments);
+        asm.const_(0).get(adapter).const_(self.layout.adapter_job(0) + 1).op(Instruction::I32Add).store(record::JOB);
+        asm.const_(0).get(adapter).store(record::JOB_ARGUMENTS);
         asm.const_(0).get(task).store(record::JOB_RECORD);
         self.take_stack(asm, fiber);
         asm.get(fiber).call(fibers.drive);

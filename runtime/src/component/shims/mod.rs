@@ -43,25 +43,30 @@ impl Layout {
             lifts: plan.lifts.len() as u32,
         }
     }
-    /// Adapter `n`'s `start`; `return_slot` and `callee_slot` follow.
+    /// What has a slot for each adapter: its `start`, its `return` and its callee.
+    const PER_ADAPTER: u32 = 3;
+    const START: u32 = 0;
+    const RETURN: u32 = 1;
+    const CALLEE: u32 = 2;
+    /// The `start` of an adapter.
     pub fn start_slot(&self, adapter: u32) -> u32 {
-        adapter * 3
+        adapter * Self::PER_ADAPTER + Self::START
     }
-    /// See `start_slot`.
+    /// The `return` of an adapter.
     pub fn return_slot(&self, adapter: u32) -> u32 {
-        adapter * 3 + 1
+        adapter * Self::PER_ADAPTER + Self::RETURN
     }
-    /// See `start_slot`.
+    /// The callee of an adapter.
     pub fn callee_slot(&self, adapter: u32) -> u32 {
-        adapter * 3 + 2
+        adapter * Self::PER_ADAPTER + Self::CALLEE
     }
     /// A post-return function.
     pub fn post_return_slot(&self, index: u32) -> u32 {
-        self.adapters * 3 + index
+        self.adapters * Self::PER_ADAPTER + index
     }
     /// A callback; also its job number.
     pub fn callback_slot(&self, index: u32) -> u32 {
-        self.adapters * 3 + self.post_returns + index
+        self.adapters * Self::PER_ADAPTER + self.post_returns + index
     }
     /// The callback of a function that is lifted so, if it has one.
     pub fn callback_of(&self, kind: LiftKind) -> Option<u32> {
@@ -82,7 +87,7 @@ impl Layout {
     pub fn lift_job(&self, lift: u32) -> u32 {
         self.lift_slot(self.lifts) + lift
     }
-    /// The job that starts a call that had to wait at backpressure.
+    /// The job that starts a call that had to wait at backpressure; its first argument is the adapter.
     pub fn adapter_job(&self, adapter: u32) -> u32 {
         self.lift_job(self.lifts) + adapter
     }
@@ -100,12 +105,12 @@ impl Layout {
 pub enum HostImport {
     /// The slow or only implementation of trampoline `n`.
     Trampoline(u32),
-    /// A call through adapter `n` cannot go ahead at once: `(params) -> i32`, -1 to go on, `BLOCKED` to wait for the result,
-    /// else the status for the caller.
+    /// A call cannot go ahead at once: `(params, adapter) -> i32`, -1 to go on, `BLOCKED` to wait for the result, else the status
+    /// for the caller. Adapter `n` is the first that has these parameters.
     Admit(u32),
-    /// The callee of adapter `n` has not finished: `(record, code) -> status`, `BLOCKED` to wait for the result. The code is
-    /// `PARKED` if the callee's own stack was put aside.
-    Promote(u32),
+    /// The callee of an adapter has not finished: `(adapter, record, code) -> status`, `MUST_WAIT` to wait for the result. The
+    /// code is `PARKED` if the callee's own stack was put aside.
+    Promote,
     /// The task that the host knows has resolved: `(record)`.
     Resolved,
     /// A sync callee that the host knows has ended: `(record)`.
@@ -148,7 +153,6 @@ impl HostImport {
         match self {
             HostImport::Trampoline(n) => format!("t{n}"),
             HostImport::Admit(n) => format!("admit{n}"),
-            HostImport::Promote(n) => format!("promote{n}"),
             HostImport::SyncReturn(n) => format!("sync-return{n}"),
             HostImport::CancelDone(n) => format!("cancel-done{n}"),
             other => format!("{other:?}"),
@@ -160,8 +164,8 @@ impl HostImport {
         use CoreType::I32;
         let (params, results) = match self {
             HostImport::Trampoline(n) => return plan.trampolines[*n as usize].signature.clone(),
-            HostImport::Admit(n) => (plan.adapters[*n as usize].signature.params.clone(), vec![I32]),
-            HostImport::Promote(_) => (vec![I32, I32], vec![I32]),
+            HostImport::Admit(n) => ([&plan.adapters[*n as usize].signature.params[..], &[I32]].concat(), vec![I32]),
+            HostImport::Promote => (vec![I32; 3], vec![I32]),
             HostImport::Next => (vec![I32, I32], vec![I32; 5]),
             HostImport::ReturnTrap | HostImport::Finished => (vec![I32, I32], vec![]),
             HostImport::NewFiber | HostImport::Block => (vec![], vec![I32]),
@@ -239,6 +243,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
         HostImport::MayNotEnter,
         HostImport::MayNotLeave,
         HostImport::BorrowsRemain,
+        HostImport::Promote,
     ];
     if fibers {
         imports.extend([HostImport::Finished, HostImport::NewFiber, HostImport::Idle, HostImport::Block]);
@@ -252,9 +257,8 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
             _ => imports.push(HostImport::Trampoline(n as u32)),
         }
     }
-    for n in 0..plan.adapters.len() as u32 {
-        imports.extend([HostImport::Admit(n), HostImport::Promote(n)]);
-    }
+    imports
+        .extend((0..plan.adapters.len() as u32).filter(|n| call::first_of_type(plan, *n) == *n).map(HostImport::Admit));
     for (n, lift) in plan.lifts.iter().enumerate() {
         if let LiftKind::Sync { .. } = lift.kind {
             imports.push(HostImport::SyncReturn(n as u32));
@@ -267,9 +271,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
 pub fn generate(plan: &Plan, fibers: bool) -> Result<Shims> {
     ensure!(plan.instances < 4096, "{} component instances; 4095 at most", plan.instances);
     let mut module = ShimModule::new(plan, fibers);
-    for n in 0..plan.adapters.len() as u32 {
-        module.adapter(n);
-    }
+    let calls = module.adapters();
     for n in 0..plan.trampolines.len() as u32 {
         module.trampoline(n);
     }
@@ -282,7 +284,7 @@ pub fn generate(plan: &Plan, fibers: bool) -> Result<Shims> {
     module.pump();
     module.give_way();
     let mut jobs: Vec<u32> = (0..plan.lifts.len() as u32).map(|n| module.lift_job(n)).collect();
-    jobs.extend((0..plan.adapters.len() as u32).map(|n| module.adapter_job(n)));
+    jobs.extend(calls);
     jobs.push(module.thread_job());
     Ok(module.finish(&jobs))
 }
@@ -398,17 +400,13 @@ impl<'a> ShimModule<'a> {
         asm.get(task).call(self.host(HostImport::BorrowsRemain)).op(Instruction::Unreachable).end();
     }
 
-    fn release_gate(
-        &self,
-        asm: &mut Asm,
-        gate: impl Fn(&mut Asm) -> &mut Asm,
-        instance: impl Fn(&mut Asm) -> &mut Asm,
-    ) {
+    /// `words` is where the instance's are, from `record::INSTANCES` on.
+    fn release_gate(&self, asm: &mut Asm, words: u32, instance: impl Fn(&mut Asm)) {
         let rest = asm.local(ValType::I32);
-        gate(asm);
-        gate(asm).load(0).const_(!record::GATE_EXCLUSIVE).op(Instruction::I32And).tee(rest).store(0);
-        asm.get(rest).if_();
-        instance(asm).call(self.host(HostImport::Opened)).end();
+        asm.get(words).get(words).load(record::INSTANCES).const_(!record::GATE_EXCLUSIVE).op(Instruction::I32And);
+        asm.tee(rest).store(record::INSTANCES).get(rest).if_();
+        instance(asm);
+        asm.call(self.host(HostImport::Opened)).end();
     }
 
     fn trampoline(&mut self, n: u32) {
@@ -561,23 +559,13 @@ impl<'a> ShimModule<'a> {
         asm.load_at(record::CURRENT).set(task);
         self.trap_if_borrows(&mut asm, task);
         asm.get(task).load(record::FLAGS).const_(record::FLAG_ASYNC).op(Instruction::I32And).if_();
+        let words = asm.local(ValType::I32);
         let instance = |asm: &mut Asm| {
             asm.get(task).load(record::INSTANCE);
         };
-        self.release_gate(
-            &mut asm,
-            |asm| {
-                instance(asm);
-                asm.const_(record::INSTANCE_SIZE)
-                    .op(Instruction::I32Mul)
-                    .const_(record::INSTANCES)
-                    .op(Instruction::I32Add)
-            },
-            |asm| {
-                instance(asm);
-                asm
-            },
-        );
+        instance(&mut asm);
+        asm.const_(record::INSTANCE_SIZE).op(Instruction::I32Mul).set(words);
+        self.release_gate(&mut asm, words, instance);
         asm.end();
         asm.set_current(|asm| {
             asm.get(task).load(record::PARENT);

@@ -15,6 +15,7 @@ use super::width::PointerWidth;
 use anyhow::{Result, ensure};
 use asm::{Asm, memarg, val};
 use fibers::Fibers;
+use std::collections::BTreeSet;
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
     FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module,
@@ -254,6 +255,7 @@ pub fn host_imports(plan: &Plan, fibers: bool) -> Vec<HostImport> {
                 imports.extend([HostImport::Trampoline(n as u32), HostImport::CancelDone(n as u32)]);
             }
             Builtin::Replaced | Builtin::EnterSyncCall | Builtin::ExitSyncCall => {}
+            Builtin::TaskReturn { signature, .. } if !return_modes(plan, signature).contains(&record::MODE_HOST) => {}
             _ => imports.push(HostImport::Trampoline(n as u32)),
         }
     }
@@ -455,16 +457,20 @@ impl<'a> ShimModule<'a> {
         asm.get(task).load(record::BORROWS).op(Instruction::I32Or).if_();
         asm.get(task).const_(signature).call(self.host(HostImport::ReturnTrap)).op(Instruction::Unreachable).end();
         asm.store_const(task, record::RESOLVED, 1);
-        asm.get(task).load(record::MODE).const_(record::MODE_HOST).op(Instruction::I32Eq).if_();
-        asm.params().call(self.host(HostImport::Trampoline(n))).op(Instruction::Return).end();
-        let current = asm.local(ValType::I32);
-        asm.load_at(record::CURRENT).set(current);
-        asm.set_current(|asm| {
-            asm.get(task).load(record::PARENT);
-        });
-        self.return_by_mode(&mut asm, &ty, task);
-        asm.set_current_to(current);
-        self.tell_resolved(&mut asm, task);
+        // Whoever has the right signature was called in one of these ways.
+        let modes = return_modes(self.plan, signature);
+        for (place, mode) in modes.iter().enumerate() {
+            let is_last = place + 1 == modes.len();
+            if !is_last {
+                asm.get(task).load(record::MODE).const_(*mode).op(Instruction::I32Eq).if_();
+            }
+            self.return_in(*mode, &mut asm, n, task);
+            asm.op(Instruction::Return);
+            if !is_last {
+                asm.end();
+            }
+        }
+        asm.op(Instruction::Unreachable);
         self.define(&ty, asm)
     }
 
@@ -476,44 +482,44 @@ impl<'a> ShimModule<'a> {
         }
     }
 
-    fn return_by_mode(&mut self, asm: &mut Asm, ty: &Signature, task: u32) {
-        let flat = [
-            (record::MODE_FLAT_I32, CoreType::I32),
-            (record::MODE_FLAT_I64, CoreType::I64),
-            (record::MODE_FLAT_F32, CoreType::F32),
-            (record::MODE_FLAT_F64, CoreType::F64),
-        ];
+    /// Hands on what trampoline `n` was called with, to the caller of `task`.
+    fn return_in(&mut self, mode: u32, asm: &mut Asm, n: u32, task: u32) {
+        if mode == record::MODE_HOST {
+            asm.params().call(self.host(HostImport::Trampoline(n)));
+            return;
+        }
+        let params = &self.plan.trampolines[n as usize].signature.params;
+        let current = asm.local(ValType::I32);
+        asm.load_at(record::CURRENT).set(current);
+        asm.set_current(|asm| {
+            asm.get(task).load(record::PARENT);
+        });
         let return_slot = |asm: &mut Asm| {
             asm.get(task).load(record::RETURN_SLOT);
         };
-        let through = |module: &mut Self, asm: &mut Asm, mode: u32, pointer: CoreType| {
-            asm.get(task).load(record::MODE).const_(mode).op(Instruction::I32Eq).if_();
-            let retptr_ty = module.ty(&Signature { params: [&ty.params[..], &[pointer]].concat(), results: vec![] });
-            asm.params().get(task).load_typed(retptr_field(pointer), pointer);
-            return_slot(asm);
-            asm.call_indirect_at(retptr_ty).op(Instruction::Else);
-        };
-        through(self, asm, record::MODE_RETPTR, CoreType::I32);
-        let wide = self.plan.adapters.iter().any(|adapter| mode(adapter) == record::MODE_RETPTR64);
-        if wide {
-            through(self, asm, record::MODE_RETPTR64, CoreType::I64);
+        match (flat_result(mode), mode) {
+            (Some(result), _) => {
+                let ty = self.ty(&Signature { params: params.clone(), results: vec![result] });
+                asm.get(task).params();
+                return_slot(asm);
+                asm.call_indirect_at(ty).store_typed(record::RESULT, result);
+            }
+            (None, record::MODE_NONE) => {
+                let ty = self.ty(&Signature { params: params.clone(), results: vec![] });
+                asm.params();
+                return_slot(asm);
+                asm.call_indirect_at(ty);
+            }
+            (None, _) => {
+                let pointer = if mode == record::MODE_RETPTR { CoreType::I32 } else { CoreType::I64 };
+                let ty = self.ty(&Signature { params: [&params[..], &[pointer]].concat(), results: vec![] });
+                asm.params().get(task).load_typed(retptr_field(pointer), pointer);
+                return_slot(asm);
+                asm.call_indirect_at(ty);
+            }
         }
-        asm.get(task).load(record::MODE).op(Instruction::I32Eqz).if_();
-        let none_ty = self.ty(&Signature { params: ty.params.clone(), results: vec![] });
-        asm.params();
-        return_slot(asm);
-        asm.call_indirect_at(none_ty).op(Instruction::Else);
-        for (mode, result) in flat {
-            let flat_ty = self.ty(&Signature { params: ty.params.clone(), results: vec![result] });
-            asm.get(task).load(record::MODE).const_(mode).op(Instruction::I32Eq).if_();
-            asm.get(task).params();
-            return_slot(asm);
-            asm.call_indirect_at(flat_ty).store_typed(record::RESULT, result).end();
-        }
-        asm.end().end();
-        if wide {
-            asm.end();
-        }
+        asm.set_current_to(current);
+        self.tell_resolved(asm, task);
     }
 
     /// Pushes a task for a sync to sync call: `(caller, callee is async, callee)`.
@@ -806,6 +812,26 @@ pub fn return_signature(adapter: &Adapter) -> u32 {
 /// Where the record of a task keeps a return pointer of this type.
 fn retptr_field(pointer: CoreType) -> u32 {
     if pointer == CoreType::I64 { record::RETPTR64 } else { record::RETPTR }
+}
+
+/// How results may travel that `task.return` with `signature` gives: as the callers of what was lifted so want them.
+fn return_modes(plan: &Plan, signature: u32) -> BTreeSet<u32> {
+    let fitting: Vec<u32> = plan.returns(signature).collect();
+    let fits = |lift: LiftKind, lifted: u32| !matches!(lift, LiftKind::Sync { .. }) && fitting.contains(&lifted);
+    let guests = plan.adapters.iter().filter(|adapter| fits(adapter.lift, adapter.return_signature)).map(mode);
+    let host = plan.lifts.iter().any(|lift| fits(lift.kind, lift.return_signature)).then_some(record::MODE_HOST);
+    guests.chain(host).collect()
+}
+
+/// The type of a result that travels as a value.
+fn flat_result(mode: u32) -> Option<CoreType> {
+    match mode {
+        record::MODE_FLAT_I32 => Some(CoreType::I32),
+        record::MODE_FLAT_I64 => Some(CoreType::I64),
+        record::MODE_FLAT_F32 => Some(CoreType::F32),
+        record::MODE_FLAT_F64 => Some(CoreType::F64),
+        _ => None,
+    }
 }
 
 /// How the results of a call through `adapter` travel.

@@ -124,8 +124,7 @@ impl Builder<'_> {
                 return get(self.store, instance, export);
             }
             Def::Adapter(n) => &shims.adapters[*n as usize],
-            Def::MayLeave(n) => &shims.may_leave[*n as usize],
-            Def::MayBlock => &shims.may_block,
+            Def::Flag => &shims.flag,
             Def::Records => &shims.memory,
             Def::Trampoline(n) => &shims.trampolines[*n as usize],
             Def::ContextGet(slot) => &shims.context_get[*slot as usize],

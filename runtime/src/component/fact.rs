@@ -8,7 +8,7 @@ use super::width::PointerWidth;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use wasm_encoder::reencode::{self, Reencode};
-use wasm_encoder::{CodeSection, ImportSection, Instruction, MemoryType};
+use wasm_encoder::{CodeSection, Function, ImportSection, Instruction, MemArg, MemoryType};
 use wasmparser::{Operator, Payload, TypeRef};
 use wasmtime_environ::component as environ;
 
@@ -102,8 +102,8 @@ impl<'a> FactModule<'a> {
         Ok(callers)
     }
 
-    /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, what is said to
-    /// the globals `may_leave` is said to the host as well, in a memory that comes after all other imports, and what is said of
+    /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, words of a memory
+    /// that comes after all other imports stand for the globals `may_leave`, so that the host sees them, and what is said of
     /// `memories` with 64-bit pointers is right. Those come in the order of the imports, with their minimal pages.
     pub(super) fn rewrite(&self, wasm: &[u8], flags: Flags, memories: Vec<(PointerWidth, u64)>) -> Result<Vec<u8>> {
         let wide = memories.iter().any(|(width, _)| *width == PointerWidth::Bits64);
@@ -183,9 +183,9 @@ pub(super) struct Flags {
     pub(super) may_leave: BTreeMap<u32, u32>,
 }
 
-/// Copies a module, leaves one of its globals alone and repeats what is said to others. Where there are 64-bit memories, it puts the
-/// tag of strings where it belongs, and imports those memories with the size that they have at least: the engine takes a memory
-/// that may be smaller than what it reserves, and that cannot move, to be never larger.
+/// Copies a module, with words in the place of its globals. Where there are 64-bit memories, it puts the tag of strings where it
+/// belongs, and imports those memories with the size that they have at least: the engine takes a memory that may be smaller than
+/// what it reserves, and that cannot move, to be never larger.
 struct Rewrite {
     flags: Flags,
     /// The memory that shims and host share.
@@ -194,14 +194,22 @@ struct Rewrite {
     memories: std::vec::IntoIter<(PointerWidth, u64)>,
 }
 
+impl Rewrite {
+    /// The word that stands for a global: not 0 if the instance may not be left.
+    fn word_of(&self, global: u32) -> Option<MemArg> {
+        let instance = self.flags.may_leave.get(&global)?;
+        Some(shims::word(record::may_not_leave(*instance), self.records))
+    }
+}
+
 impl Reencode for Rewrite {
-    type Error = std::convert::Infallible;
+    type Error = &'static str;
 
     fn parse_import_section(
         &mut self,
         imports: &mut ImportSection,
         section: wasmparser::ImportSectionReader<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), reencode::Error<Self::Error>> {
         reencode::utils::parse_import_section(self, imports, section)?;
         if !self.flags.may_leave.is_empty() {
             imports.import("", "records", shims::memory_type(0));
@@ -213,24 +221,38 @@ impl Reencode for Rewrite {
         &mut self,
         code: &mut CodeSection,
         body: wasmparser::FunctionBody<'_>,
-    ) -> Result<(), reencode::Error> {
+    ) -> Result<(), reencode::Error<Self::Error>> {
         let mut function = self.new_function_with_parsed_locals(&body)?;
         let mut operators = body.get_operators_reader()?;
+        // What gives the value that a global is set to comes one instruction before: the address of a word goes below it.
+        let mut last = None;
         while !operators.eof() {
             let instruction = self.parse_instruction(&mut operators)?;
-            function.instruction(&instruction);
-            if let Instruction::GlobalSet(global) = instruction
-                && let Some(instance) = self.flags.may_leave.get(&global)
-            {
-                let memory = shims::word(record::may_not_leave(*instance), self.records);
-                function.instructions().i32_const(0).global_get(global).i32_eqz().i32_store(memory);
+            let word = match instruction {
+                Instruction::GlobalGet(global) | Instruction::GlobalSet(global) => self.word_of(global),
+                _ => None,
+            };
+            match (instruction, word) {
+                (Instruction::GlobalSet(_), Some(word)) => {
+                    let Some(value @ (Instruction::LocalGet(_) | Instruction::I32Const(_))) = last.take() else {
+                        return Err(reencode::Error::UserError("`may_leave` is set to a value of an unknown kind"));
+                    };
+                    function.instructions().i32_const(0);
+                    function.instruction(&value).instructions().i32_eqz().i32_store(word);
+                }
+                (Instruction::GlobalGet(_), Some(word)) => {
+                    last.take().into_iter().for_each(|last| push(&mut function, &last));
+                    function.instructions().i32_const(0).i32_load(word).i32_eqz();
+                }
+                (instruction, _) => last.replace(instruction).into_iter().for_each(|last| push(&mut function, &last)),
             }
         }
+        last.into_iter().for_each(|last| push(&mut function, &last));
         code.function(&function);
         Ok(())
     }
 
-    fn memory_type(&mut self, memory: wasmparser::MemoryType) -> Result<MemoryType, reencode::Error> {
+    fn memory_type(&mut self, memory: wasmparser::MemoryType) -> Result<MemoryType, reencode::Error<Self::Error>> {
         let mut memory = reencode::utils::memory_type(self, memory);
         if let Some((PointerWidth::Bits64, minimum)) = self.memories.next() {
             memory.minimum = minimum;
@@ -238,7 +260,7 @@ impl Reencode for Rewrite {
         Ok(memory)
     }
 
-    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, reencode::Error> {
+    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, reencode::Error<Self::Error>> {
         match operator {
             Operator::GlobalGet { global_index } if Some(global_index) == self.flags.may_block => {
                 Ok(Instruction::I32Const(1))
@@ -250,6 +272,10 @@ impl Reencode for Rewrite {
             other => reencode::utils::instruction(self, other),
         }
     }
+}
+
+fn push(function: &mut Function, instruction: &Instruction<'_>) {
+    function.instruction(instruction);
 }
 
 fn core_signature(ty: &wasmparser::FuncType) -> Result<Signature> {

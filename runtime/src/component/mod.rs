@@ -126,14 +126,12 @@ pub struct ShimExports {
     pub memory: ModuleExport,
     /// The functions that shims call indirectly.
     pub table: ModuleExport,
-    /// The flag whether the current task may block.
-    pub may_block: ModuleExport,
+    /// The global that nobody uses.
+    pub flag: ModuleExport,
     /// The loop that runs jobs.
     pub pump: ModuleExport,
     /// Where a slice may end while the host works.
     pub give_way: ModuleExport,
-    /// The `may_leave` flag of each component instance.
-    pub may_leave: Vec<ModuleExport>,
     /// One per `Plan::trampolines`.
     pub trampolines: Vec<ModuleExport>,
     /// One per `Plan::adapters`.
@@ -157,10 +155,9 @@ impl ShimExports {
         Ok(ShimExports {
             memory: find(shims::export::MEMORY)?,
             table: find(shims::export::TABLE)?,
-            may_block: find(shims::export::MAY_BLOCK)?,
+            flag: find(shims::export::FLAG)?,
             pump: find(shims::export::PUMP)?,
             give_way: find(shims::export::GIVE_WAY)?,
-            may_leave: each(plan.instances as usize, shims::export::may_leave)?,
             trampolines: each(plan.trampolines.len(), shims::export::trampoline)?,
             adapters: each(plan.adapters.len(), shims::export::adapter)?,
             reallocs: each(plan.reallocs as usize, shims::export::realloc)?,

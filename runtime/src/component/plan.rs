@@ -194,10 +194,8 @@ pub enum Def {
     },
     /// The shim that stands for `Plan::adapters[n]`.
     Adapter(u32),
-    /// The `may_leave` flag of a component instance.
-    MayLeave(u32),
-    /// The flag that tells whether the current task may block.
-    MayBlock,
+    /// A global that adapter modules import, and have been rewritten not to use.
+    Flag,
     /// The memory that shims and host share.
     Records,
     /// A function that we provide.

@@ -202,8 +202,9 @@ impl<'a> Planner<'a> {
             GlobalInitializer::InstantiateModule(InstantiateModule::Static(module, args), owner) => {
                 // An adapter module belongs to no component instance. Its adapters must be known before anybody refers to them.
                 let adapters = if owner.is_none() { self.adapters_of(*module, args)? } else { Vec::new() };
+                let has_flags = owner.is_none() && args.iter().any(|def| matches!(def, CoreDef::InstanceFlags(_)));
                 let mut args = args.iter().map(|def| self.def(def)).collect::<Result<Vec<_>>>()?;
-                if owner.is_none() && args.iter().any(|def| matches!(def, Def::MayLeave(_))) {
+                if has_flags {
                     // See `FactModule::rewrite`.
                     args.push(Def::Records);
                 }
@@ -386,9 +387,8 @@ impl<'a> Planner<'a> {
     fn def(&mut self, def: &CoreDef) -> Result<Def> {
         Ok(match def {
             CoreDef::Export(export) => self.export(export)?,
-            CoreDef::InstanceFlags(instance) => Def::MayLeave(instance.as_u32()),
             CoreDef::Trampoline(trampoline) => Def::Trampoline(trampoline.as_u32()),
-            CoreDef::TaskMayBlock => Def::MayBlock,
+            CoreDef::InstanceFlags(_) | CoreDef::TaskMayBlock => Def::Flag,
             CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextGetI32_0) => Def::ContextGet(0),
             CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextGetI32_1) => Def::ContextGet(1),
             CoreDef::UnsafeIntrinsic(UnsafeIntrinsic::ContextSetI32_0) => Def::ContextSet(0),

@@ -3,7 +3,7 @@
 //! Methods of `Asm` return `self`, so that code reads as the stack does. Knows the layout of records, and no built-in.
 
 use super::super::plan::{Adapter, CoreType, Lower};
-use super::{Layout, ODD_CODE, PARKED, may_leave_global, record, retptr_field};
+use super::{Layout, ODD_CODE, PARKED, record, retptr_field};
 use wasm_encoder::{BlockType, Function, Instruction, MemArg, ValType};
 
 pub(super) fn val(ty: &CoreType) -> ValType {
@@ -67,21 +67,6 @@ impl Asm {
     }
     pub(super) fn get_all(&mut self, locals: &[u32]) -> &mut Self {
         locals.iter().fold(self, |asm, local| asm.get(*local))
-    }
-    pub(super) fn global_get(&mut self, global: u32) -> &mut Self {
-        self.op(Instruction::GlobalGet(global))
-    }
-    pub(super) fn global_set(&mut self, global: u32) -> &mut Self {
-        self.op(Instruction::GlobalSet(global))
-    }
-    /// `[flag] -> []`: tells adapters, shims and the host whether an instance may be left.
-    pub(super) fn set_may_leave(&mut self, instance: u32) -> &mut Self {
-        let global = may_leave_global(instance);
-        self.global_set(global)
-            .const_(0)
-            .global_get(global)
-            .op(Instruction::I32Eqz)
-            .store(record::may_not_leave(instance))
     }
     pub(super) fn if_(&mut self) -> &mut Self {
         self.op(Instruction::If(BlockType::Empty))

@@ -200,18 +200,14 @@ pub mod export {
     pub const MEMORY: &str = "rt";
     /// The table.
     pub const TABLE: &str = "functions";
-    /// The flag whether the current task may block: adapters import it, and have been rewritten not to look at it.
-    pub const MAY_BLOCK: &str = "may-block";
+    /// A global for adapters, which import flags and have been rewritten not to use them.
+    pub const FLAG: &str = "flag";
     /// The table of functions that threads begin with.
     pub const THREADS: &str = "threads";
     /// The loop that runs jobs until there are none.
     pub const PUMP: &str = "pump";
     /// Does nothing: the host calls it in the middle of long work, because the engine may end a slice where wasm begins.
     pub const GIVE_WAY: &str = "give-way";
-    /// The `may_leave` flag of an instance.
-    pub fn may_leave(instance: u32) -> String {
-        format!("may-leave{instance}")
-    }
     /// A trampoline.
     pub fn trampoline(n: u32) -> String {
         format!("t{n}")
@@ -308,13 +304,6 @@ struct ShimModule<'a> {
     defined: u32,
 }
 
-/// Globals: `may_block` first, then one `may_leave` per instance. What adapters and shims ask is the global; the host cannot read
-/// it as fast as the word `record::may_not_leave`, which says the same.
-const MAY_BLOCK: u32 = 0;
-fn may_leave_global(instance: u32) -> u32 {
-    1 + instance
-}
-
 impl<'a> ShimModule<'a> {
     fn new(plan: &'a Plan, fibers: bool) -> Self {
         let mut module = ShimModule {
@@ -366,7 +355,7 @@ impl<'a> ShimModule<'a> {
     }
 
     fn trap_unless_may_leave(&self, asm: &mut Asm, instance: u32) {
-        asm.global_get(may_leave_global(instance)).op(Instruction::I32Eqz).if_();
+        asm.load_at(record::may_not_leave(instance)).if_();
         asm.const_(instance).call(self.host(HostImport::MayNotLeave)).op(Instruction::Unreachable).end();
     }
 
@@ -387,9 +376,9 @@ impl<'a> ShimModule<'a> {
     /// The instance cannot be left while its post-return runs (CanonicalABI.md, `canon lift`).
     fn post_return(&mut self, asm: &mut Asm, instance: u32, post_return: u32, types: &[CoreType], results: &[u32]) {
         let ty = self.ty(&Signature { params: types.to_vec(), results: vec![] });
-        asm.const_(0).set_may_leave(instance);
+        asm.store_at(record::may_not_leave(instance), 1);
         asm.get_all(results).call_indirect(ty, self.layout.post_return_slot(post_return));
-        asm.const_(1).set_may_leave(instance);
+        asm.store_at(record::may_not_leave(instance), 0);
     }
 
     /// Tells the host, if it knows the task, that it has resolved.
@@ -603,18 +592,18 @@ impl<'a> ShimModule<'a> {
         let ty = self.ty(&signature);
         let mut asm = Asm::new(4);
         let (task, flag, result) = (asm.local(ValType::I32), asm.local(ValType::I32), asm.local(val(&pointer)));
-        let instance = options.map(|options| options.instance.as_u32());
+        let may_not_leave = options.map(|options| record::may_not_leave(options.instance.as_u32()));
         asm.load_at(record::CURRENT).set(task);
         asm.set_current(|asm| {
             asm.const_(0);
         });
         asm.const_(0).op(Instruction::I64Const(0)).op(Instruction::I64Store(memarg(record::CONTEXT, 3)));
-        if let Some(instance) = instance {
-            asm.global_get(may_leave_global(instance)).set(flag).const_(0).set_may_leave(instance);
+        if let Some(word) = may_not_leave {
+            asm.load_at(word).set(flag).store_at(word, 1);
         }
         asm.params().call_indirect(ty, self.layout.realloc_slot(n)).set(result);
-        if let Some(instance) = instance {
-            asm.get(flag).set_may_leave(instance);
+        if let Some(word) = may_not_leave {
+            asm.const_(0).get(flag).store(word);
         }
         asm.set_current_to(task).get(result);
         let function = self.define(&signature, asm);
@@ -732,13 +721,8 @@ impl<'a> ShimModule<'a> {
         }
         let mut globals = GlobalSection::new();
         let flag = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
-        for _ in 0..1 + self.plan.instances {
-            globals.global(flag, &ConstExpr::i32_const(1));
-        }
-        self.exports.export(export::MAY_BLOCK, ExportKind::Global, MAY_BLOCK);
-        for instance in 0..self.plan.instances {
-            self.exports.export(&export::may_leave(instance), ExportKind::Global, may_leave_global(instance));
-        }
+        globals.global(flag, &ConstExpr::i32_const(1));
+        self.exports.export(export::FLAG, ExportKind::Global, 0);
         let mut elements = declared;
         let offset = ConstExpr::i32_const(self.layout.lift_job(0).cast_signed());
         elements.active(Some(0), &offset, Elements::Functions(jobs.into()));

@@ -130,7 +130,7 @@ pub fn gate(instance: u32) -> u32 {
     INSTANCES + instance * INSTANCE_SIZE
 }
 
-/// Offset of the word that says whether `instance` may not be left now: the global `may_leave` turned round, for the host.
+/// Offset of the word that says whether `instance` may not be left now (CanonicalABI.md, `ComponentInstance.may_leave`).
 pub fn may_not_leave(instance: u32) -> u32 {
     gate(instance) + 4
 }

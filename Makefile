@@ -87,6 +87,7 @@ lint: ## Checks formatting and lints
 	cd tests/guests && $(CARGO) fmt --all --check
 	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(DIFFERENTIAL) -- -D warnings
 
 format: ## Formats everything
 	$(CARGO) fmt --all

@@ -28,7 +28,9 @@ pub(super) struct Fibers {
     /// Continuations of workers.
     cont: u32,
     worker: u32,
-    /// `(slot)`: runs a stack, and those that it switches to, until one is put aside.
+    /// `(slot)`: makes sure that there is a stack in a slot that the host has named. It knows slots, not what is in them.
+    pub make: u32,
+    /// `(slot)`: runs the stack that is there, and those that it switches to, until one is put aside.
     pub drive: u32,
     /// `() -> i32`: waits until what the current thread waits for has happened; its result is in the scratch area as well.
     pub block: u32,
@@ -62,8 +64,9 @@ impl ShimModule<'_> {
         self.types.ty().cont(&ContType(void));
         self.known_types.push(None);
         let cont = self.known_types.len() as u32 - 1;
-        let mut fibers = Fibers { void, cont, worker: 0, drive: 0, block: 0, pump: 0 };
+        let mut fibers = Fibers { void, cont, worker: 0, make: 0, drive: 0, block: 0, pump: 0 };
         fibers.worker = self.worker();
+        fibers.make = self.make_stack(fibers);
         fibers.drive = self.drive(fibers);
         fibers.block = self.block(fibers);
         fibers.pump = self.pump_on_workers(fibers);
@@ -105,6 +108,18 @@ impl ShimModule<'_> {
         self.define(&Signature::default(), asm)
     }
 
+    fn make_stack(&mut self, fibers: Fibers) -> u32 {
+        let mut asm = Asm::new(1);
+        let fiber = 0;
+        asm.get(fiber).op(Instruction::TableSize(STACKS_TABLE)).op(Instruction::I32GeU).if_();
+        asm.op(Instruction::RefNull(HeapType::Concrete(fibers.cont))).op(Instruction::TableSize(STACKS_TABLE));
+        asm.op(Instruction::TableGrow(STACKS_TABLE)).op(Instruction::Drop).end();
+        asm.get(fiber).op(Instruction::TableGet(STACKS_TABLE)).op(Instruction::RefIsNull).if_();
+        asm.get(fiber).op(Instruction::RefFunc(fibers.worker)).op(Instruction::ContNew(fibers.cont));
+        asm.op(Instruction::TableSet(STACKS_TABLE)).end();
+        self.define(&Signature { params: vec![CoreType::I32], results: vec![] }, asm)
+    }
+
     fn drive(&mut self, fibers: Fibers) -> u32 {
         let mut asm = Asm::new(1);
         let stack = asm.local(ValType::Ref(fibers.stack_type(true)));
@@ -114,7 +129,6 @@ impl ShimModule<'_> {
         asm.const_(0).load_at(record::NESTED).const_(1).op(Instruction::I32Add).store(record::NESTED);
         asm.op(Instruction::Loop(BlockType::Empty));
         asm.const_(0).get(fiber).store(record::FIBER);
-        make_stack(&mut asm, fibers, fiber);
         asm.op(Instruction::Block(BlockType::Result(ValType::Ref(fibers.stack_type(false)))));
         asm.get(fiber).op(Instruction::TableGet(STACKS_TABLE));
         asm.op(Instruction::Resume {
@@ -125,6 +139,7 @@ impl ShimModule<'_> {
         asm.op(Instruction::Unreachable).end();
         asm.set(stack).get(fiber).get(stack).op(Instruction::TableSet(STACKS_TABLE));
         asm.load_at(record::SWITCH_TO).tee(fiber).if_();
+        asm.get(fiber).call(fibers.make);
         asm.store_at(record::SWITCH_TO, 0).op(Instruction::Br(1)).end();
         asm.end();
         asm.const_(0).get(saved).store(record::FIBER);
@@ -138,6 +153,7 @@ impl ShimModule<'_> {
         asm.load_at(record::CURRENT).set(current);
         asm.op(Instruction::Loop(BlockType::Empty));
         asm.call(self.host(HostImport::Block)).tee(fiber).const_(0).op(Instruction::I32GeS).if_();
+        asm.get(fiber).call(fibers.make);
         asm.get(fiber).call(fibers.drive).set_current_to(current);
         asm.op(Instruction::Br(1)).end();
         asm.get(fiber).const_signed(SUSPEND).op(Instruction::I32Eq).if_().op(Instruction::Suspend(TAG)).end();
@@ -150,7 +166,7 @@ impl ShimModule<'_> {
         let mut asm = Asm::new(0);
         let fiber = asm.local(ValType::I32);
         asm.op(Instruction::Loop(BlockType::Empty));
-        self.take_stack(&mut asm, fiber);
+        self.take_stack(&mut asm, fibers, fiber);
         asm.get(fiber).call(fibers.drive).store_at(record::CURRENT, 0);
         asm.load_at(record::RESTS).op(Instruction::I32Eqz).op(Instruction::BrIf(0)).end();
         asm.store_at(record::RESTS, 0);
@@ -158,12 +174,14 @@ impl ShimModule<'_> {
     }
 
     /// Sets `fiber` to an idle stack.
-    fn take_stack(&self, asm: &mut Asm, fiber: u32) {
+    fn take_stack(&self, asm: &mut Asm, fibers: Fibers, fiber: u32) {
         let count = fiber;
         asm.load_at(record::IDLE_COUNT).tee(count).if_();
         asm.const_(0).get(count).const_(1).op(Instruction::I32Sub).store(record::IDLE_COUNT);
         asm.get(count).const_(2).op(Instruction::I32Shl).load(record::IDLE - 4).set(fiber);
-        asm.op(Instruction::Else).call(self.host(HostImport::NewFiber)).set(fiber).end();
+        asm.op(Instruction::Else).call(self.host(HostImport::NewFiber)).set(fiber);
+        asm.get(fiber).call(fibers.make);
+        asm.end();
     }
 
     /// The stack `fiber` is idle from now on.
@@ -185,7 +203,7 @@ impl ShimModule<'_> {
         asm.const_(0).get(adapter).const_(self.layout.adapter_job(0) + 1).op(Instruction::I32Add).store(record::JOB);
         asm.const_(0).get(adapter).store(record::JOB_ARGUMENTS);
         asm.const_(0).get(task).store(record::JOB_RECORD);
-        self.take_stack(asm, fiber);
+        self.take_stack(asm, fibers, fiber);
         asm.get(fiber).call(fibers.drive);
         asm.load_at(record::DONE).if_();
         asm.store_at(record::DONE, 0).load_at(record::CODE).set(code);
@@ -227,19 +245,10 @@ pub(super) fn drive_if_asked(asm: &mut Asm, fibers: Fibers, then: impl Fn(&mut A
     asm.load_at(record::DRIVE).tee(fiber).if_();
     // The host has made the other thread the current one, and left the caller in a word.
     asm.store_at(record::DRIVE, 0).load_at(record::CALLER).set(current);
+    asm.get(fiber).call(fibers.make);
     asm.get(fiber).call(fibers.drive).set_current_to(current);
     then(asm);
     asm.end();
-}
-
-/// Makes sure that there is a stack in slot `fiber`.
-fn make_stack(asm: &mut Asm, fibers: Fibers, fiber: u32) {
-    asm.get(fiber).op(Instruction::TableSize(STACKS_TABLE)).op(Instruction::I32GeU).if_();
-    asm.op(Instruction::RefNull(HeapType::Concrete(fibers.cont))).op(Instruction::TableSize(STACKS_TABLE));
-    asm.op(Instruction::TableGrow(STACKS_TABLE)).op(Instruction::Drop).end();
-    asm.get(fiber).op(Instruction::TableGet(STACKS_TABLE)).op(Instruction::RefIsNull).if_();
-    asm.get(fiber).op(Instruction::RefFunc(fibers.worker)).op(Instruction::ContNew(fibers.cont));
-    asm.op(Instruction::TableSet(STACKS_TABLE)).end();
 }
 
 /// `[result] -> [result]`: a built-in whose result is `BLOCKED` waits for another.

@@ -10,7 +10,7 @@
 //! | `remote` | wake-ups from other threads |
 //! | `timer` | deadlines |
 //! | `net` | TCP, readiness |
-//! | `sync`, `shutdown` | waiting for each other, waiting for the end |
+//! | `sync`, `oneshot`, `shutdown` | waiting for each other, for a value, for the end |
 //! | `worker`, `signal` | one thread per core, and how they are told to stop |
 //! | `simulate` | no I/O: schedules are explored |
 //! | `beside`, `adapt` | tokio's runtime for libraries that need it, hyper's traits |
@@ -20,6 +20,7 @@
 mod adapt;
 pub mod beside;
 pub mod net;
+pub mod oneshot;
 mod remote;
 mod shutdown;
 pub mod signal;

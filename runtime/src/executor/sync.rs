@@ -1,6 +1,6 @@
 //! Waiting for each other among tasks of one thread. Nothing here is `Send`, locks, or uses atomics.
 //!
-//! For one value once, or a queue, also across threads: [`oneshot`] and [`mpsc`] of the `futures` crate.
+//! For one value, once: [`oneshot`](super::oneshot).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,8 +9,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-
-pub use futures::channel::{mpsc, oneshot};
 
 /// Those who wait, first come first served.
 #[derive(Default)]

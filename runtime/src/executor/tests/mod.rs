@@ -1,6 +1,7 @@
 //! What the executor promises, on every driver this machine allows.
 
 mod net;
+mod oneshot;
 mod sync;
 mod tasks;
 mod timers;

@@ -5,7 +5,6 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use futures::channel::oneshot;
 use wasmtime::bail;
 
 use super::ctx::WasiCtx;
@@ -14,6 +13,7 @@ use super::output::Lines;
 use super::p3::wasi::cli::types::ErrorCode;
 use super::{Wasi, p2, p3};
 use crate::abi::{Destination, HostCx, Produced, Result, Source};
+use crate::executor::oneshot;
 use crate::host::data::HostData;
 use crate::host::stream::{FutureReader, StreamReader};
 use crate::host::value::Own;

@@ -10,8 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::executor::sync::oneshot;
-use crate::executor::{JoinHandle, now, sleep_until, spawn};
+use crate::executor::{JoinHandle, now, oneshot, sleep_until, spawn};
 
 /// What connections are kept by: those with the same key can stand in for one another.
 pub type Key = Rc<str>;

@@ -14,8 +14,7 @@
 use super::bindings::wasi::http::types::{ErrorCode, Trailers as TrailerFields};
 use super::{Fields, hyper_error};
 use crate::abi::{Destination, HostCx, Produced, Result as AbiResult, Source};
-use crate::executor::sync::oneshot;
-use crate::executor::{is_running, now, spawn, yield_now};
+use crate::executor::{is_running, now, oneshot, spawn, yield_now};
 use crate::host::stream::{FutureReader, StreamReader};
 use crate::host::value::Own;
 use bytes::{Buf, Bytes};

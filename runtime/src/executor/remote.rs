@@ -26,7 +26,7 @@ pub(super) struct Remote {
 
 #[derive(Default)]
 struct Inbox {
-    /// Each task at most once, by its `queued` flag.
+    /// Each task at most once, by its `sent` flag.
     woken: Vec<Arc<Header>>,
     /// The executor is gone.
     closed: bool,
@@ -70,7 +70,7 @@ impl Remote {
     /// The executor's thread: takes what came in.
     pub(super) fn unpark(&self, queue: &mut VecDeque<Arc<Header>>) {
         self.state.store(RUNNING, Ordering::SeqCst);
-        queue.extend(self.inbox().woken.drain(..));
+        queue.extend(self.inbox().woken.drain(..).filter(|header| header.arrives()));
     }
 
     /// No more tasks: wake-ups are forgotten from here on.

@@ -1,7 +1,8 @@
 //! What stands for a task: the header its wakers share, and the slot its result goes through.
 //!
-//! A header is a name with two flags, so it may go to any thread; the future stays with the executor. A task is queued at
-//! most once, however often it is woken. A panic ends its task only and reaches whoever joins it.
+//! A header is a name with a few flags, so it may go to any thread; the future stays with the executor. A task is queued at
+//! most once, however often it is woken, and at most once on its way from other threads. Only those pay for an exchange between
+//! threads: nearly all wake-ups come from the task's own. A panic ends its task only and reaches whoever joins it.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -26,15 +27,18 @@ const ROOT: usize = usize::MAX;
 pub(super) struct Header {
     key: usize,
     home: Arc<Remote>,
-    /// In a queue, or on the way there.
+    /// In a queue. For the executor's thread alone, which neither exchanges it nor orders anything by it.
     queued: AtomicBool,
+    /// On the way from another thread. Whoever sets it sends; who takes the task in clears it, and acquires what was done before.
+    sent: AtomicBool,
     /// To be dropped instead of polled.
     aborted: AtomicBool,
 }
 
 impl Header {
     pub(super) fn new(key: usize, home: Arc<Remote>) -> Self {
-        Header { key, home, queued: AtomicBool::new(false), aborted: AtomicBool::new(false) }
+        let flag = || AtomicBool::new(false);
+        Header { key, home, queued: flag(), sent: flag(), aborted: flag() }
     }
 
     pub(super) fn root(home: Arc<Remote>) -> Self {
@@ -45,10 +49,45 @@ impl Header {
         self.key
     }
 
-    /// From here on a wake-up queues the task again. Acquires what the waker's thread did before it woke.
+    /// From here on a wake-up queues the task again.
     pub(super) fn begin_poll(&self) {
-        let was_queued = self.queued.swap(false, Ordering::AcqRel);
-        debug_assert!(was_queued, "a task is polled only from the queue");
+        debug_assert!(self.queued.load(Ordering::Relaxed), "a task is polled only from the queue");
+        self.queued.store(false, Ordering::Relaxed);
+    }
+
+    /// The executor's thread puts the task into its queue, and has to if this is true.
+    fn is_to_queue(&self) -> bool {
+        let is_new = !self.queued.load(Ordering::Relaxed);
+        if is_new {
+            self.queued.store(true, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// The executor's thread takes the task in that another has sent. From here on a wake-up there sends it again.
+    pub(super) fn arrives(&self) -> bool {
+        let was_sent = self.sent.swap(false, Ordering::AcqRel);
+        debug_assert!(was_sent, "what arrives was sent");
+        self.is_to_queue()
+    }
+
+    /// This is the executor's thread, and the executor runs.
+    fn is_here(&self) -> bool {
+        with_current(|core| Arc::ptr_eq(&self.home, &core.remote)).unwrap_or(false)
+    }
+
+    /// See `is_to_queue`.
+    fn queue(self: Arc<Self>) {
+        with_current(|core| core.queue.borrow_mut().push_back(self));
+    }
+
+    /// From anywhere else.
+    #[cold]
+    fn send(self: Arc<Self>) {
+        if !self.sent.swap(true, Ordering::AcqRel) {
+            let home = self.home.clone();
+            home.push(self);
+        }
     }
 
     pub(super) fn is_aborted(&self) -> bool {
@@ -63,25 +102,19 @@ impl Header {
 
 impl Wake for Header {
     fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut header = Some(self);
-        with_current(|core| {
-            if let Some(local) = header.take_if(|header| Arc::ptr_eq(&header.home, &core.remote)) {
-                core.queue.borrow_mut().push_back(local);
-            }
-        });
-        if let Some(foreign) = header {
-            let home = foreign.home.clone();
-            home.push(foreign);
+        match self.is_here() {
+            true if self.is_to_queue() => self.queue(),
+            true => {}
+            false => self.send(),
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Most wake-ups of a busy task find it queued already; they should not touch the reference count.
-        if !self.queued.load(Ordering::Acquire) {
-            self.clone().wake();
+        match self.is_here() {
+            true if self.is_to_queue() => self.clone().queue(),
+            true => {}
+            false => self.clone().send(),
         }
     }
 }

@@ -16,8 +16,8 @@ use abi_spec::program::{Func, Program};
 use abi_spec::sched::Rng;
 use abi_spec::world::MEMORY;
 use interflow::abi::{
-    Call, Component, Destination, FlatSink, FlatSource, HostCx, HostFuture, LiftCx, LowerCx, Produced, Result, Source,
-    WeakZone, Zone,
+    Call, Canceller, Component, Destination, FlatSink, FlatSource, HostCx, HostFuture, LiftCx, LowerCx, Produced,
+    Result, Source, WeakZone, Zone,
 };
 use interflow::executor;
 use interflow::host::linker::Linker;
@@ -246,7 +246,7 @@ enum Held {
     Number(u32),
     End(End),
     Writer(Rc<Writer>),
-    Call(Box<dyn Fn()>),
+    Call(Canceller),
 }
 
 /// The host of one run.
@@ -483,8 +483,8 @@ impl Host {
             }
             Op::Call { func, mode, args, sub, ret } => self.call(func, mode, args, sub, ret).await,
             Op::SubtaskCancel { sub, .. } => {
-                if let Some(Held::Call(cancel)) = self.slots.borrow().get(usize::from(sub)) {
-                    cancel();
+                if let Some(Held::Call(call)) = self.slots.borrow().get(usize::from(sub)) {
+                    call.cancel();
                 }
             }
             Op::GateOpen { gate } => self.open_gate(gate),
@@ -551,7 +551,7 @@ impl Host {
 
     async fn outcome<R: Answer>(self: &Rc<Self>, call: Call<R>, mode: Mode, sub: Slot, ret: Slot) {
         let host = self.clone();
-        let cancel = call.canceller();
+        let canceller = call.canceller();
         let end = async move {
             let value = call.await;
             host.count();
@@ -560,7 +560,7 @@ impl Host {
         match mode {
             Mode::Sync => end.await,
             Mode::Async => {
-                self.put(sub, Held::Call(Box::new(cancel)));
+                self.put(sub, Held::Call(canceller));
                 drop(executor::spawn(end));
                 // It starts before the host's next operation, as the model's calls do.
                 executor::yield_now().await;

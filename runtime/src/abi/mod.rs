@@ -47,7 +47,7 @@ pub use state::{Census, Limits, State};
 pub(crate) use stream::End;
 pub(crate) use thread::is_deadlock;
 pub use thread::stack_count;
-pub use zone::{Call, CallError, Export, SLICE, WeakZone, Zone};
+pub use zone::{Call, CallError, Canceller, Export, SLICE, WeakZone, Zone};
 
 use crate::component::Compiled;
 use crate::host::value::{Lift, Lower, TypeChecker, check_export};

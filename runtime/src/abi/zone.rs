@@ -599,13 +599,9 @@ impl<R> Future for Call<R> {
 impl<R: 'static> Call<R> {
     /// What cancels the call, now or later (CanonicalABI.md, `Task.request_cancellation`). A guest that waits gets the event
     /// TASK_CANCELLED; what it makes of it is its own affair.
-    pub fn canceller(&self) -> impl Fn() + 'static {
-        let (shared, zone) = (Rc::downgrade(&self.shared), self.zone.clone());
-        move || {
-            if let (Some(call), Some(zone)) = (shared.upgrade(), zone.upgrade()) {
-                zone.cancel(call);
-            }
-        }
+    pub fn canceller(&self) -> Canceller {
+        let shared = Rc::downgrade(&self.shared);
+        Canceller { call: shared, zone: self.zone.clone() }
     }
 
     /// Ready when nothing of the call runs any more: after the result, a guest may go on with its body.
@@ -619,6 +615,21 @@ impl<R: 'static> Call<R> {
             state.exit_waker = Some(task.waker().clone());
             Poll::Pending
         })
+    }
+}
+
+/// What cancels a call. It keeps neither the call nor its zone.
+pub struct Canceller {
+    call: Weak<dyn HostCaller>,
+    zone: WeakZone,
+}
+
+impl Canceller {
+    /// Cancels the call, if it is not over (see [`Call::canceller`]).
+    pub fn cancel(&self) {
+        if let (Some(call), Some(zone)) = (self.call.upgrade(), self.zone.upgrade()) {
+            zone.cancel(call);
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! Nothing here leaves the worker's thread.
 
 use super::service::Service;
-use crate::abi::{Census, Zone};
+use crate::abi::{Canceller, Census, Zone};
 use crate::executor;
 use crate::executor::sync::{Full, Permit, Semaphore};
 use crate::host::HostData;
@@ -53,11 +53,8 @@ struct Member {
 struct Active {
     phase: Phase,
     /// Cancels the guest's task, for when the client is gone before there was a response.
-    cancel: Option<Cancel>,
+    cancel: Option<Canceller>,
 }
-
-/// Cancels a guest's task.
-type Cancel = Box<dyn Fn()>;
 
 /// A place in a zone. It is given back when the last clone goes: the guest's task and the response body each hold one.
 #[derive(Clone)]
@@ -232,8 +229,8 @@ impl Lease {
     }
 
     /// What to do if the client goes before there is a response.
-    pub fn on_gone(&self, cancel: impl Fn() + 'static) {
-        self.0.member.requests.borrow_mut()[self.0.key].cancel = Some(Box::new(cancel));
+    pub fn on_gone(&self, cancel: Canceller) {
+        self.0.member.requests.borrow_mut()[self.0.key].cancel = Some(cancel);
     }
 
     /// The response has begun.
@@ -305,7 +302,7 @@ impl Member {
             if self.advance(key, Phase::Cancelled { since: executor::turn_began() }) {
                 self.cancelled.update(|cancelled| cancelled + 1);
             }
-            cancel();
+            cancel.cancel();
         }
     }
 

@@ -60,7 +60,7 @@ fn calls_run_in_the_order_in_which_they_were_made() {
 fn a_call_that_is_cancelled_before_its_turn_is_not_started() {
     let (component, zone) = start();
     let (first, second) = (count(&component, &zone), count(&component, &zone));
-    first.canceller()();
+    first.canceller().cancel();
     assert!(matches!(poll_once(first), Some(Err(CallError::Cancelled))));
     zone.run_now();
     assert!(matches!(poll_once(second), Some(Ok(1))));
@@ -72,7 +72,7 @@ fn a_call_that_has_been_cancelled_has_exited() {
     let (component, zone) = start();
     let call = count(&component, &zone);
     assert!(poll_once(call.exited()).is_none());
-    call.canceller()();
+    call.canceller().cancel();
     assert!(poll_once(call.exited()).is_some());
     super::assert_empty(&zone);
 }
@@ -81,10 +81,10 @@ fn a_call_that_has_been_cancelled_has_exited() {
 fn a_canceller_of_a_call_that_is_over_does_nothing() {
     let (component, zone) = start();
     let call = count(&component, &zone);
-    let cancel = call.canceller();
+    let canceller = call.canceller();
     zone.run_now();
     let waiting = count(&component, &zone);
-    cancel();
+    canceller.cancel();
     zone.run_now();
     assert!(matches!(poll_once(waiting), Some(Ok(2))));
     assert!(matches!(poll_once(call), Some(Ok(1))));
@@ -100,7 +100,7 @@ fn a_call_that_yields_goes_on_and_can_be_cancelled_then() {
     let call = late(&component, &zone);
     assert!(poll_once(driver.as_mut()).is_none());
     assert!(poll_once(call.exited()).is_none(), "it has yielded");
-    call.canceller()();
+    call.canceller().cancel();
     for _ in 0..4 {
         assert!(poll_once(driver.as_mut()).is_none());
     }

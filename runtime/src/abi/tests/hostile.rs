@@ -141,7 +141,7 @@ fn a_call_at_the_gate_is_not_started_by_who_had_its_place_before() {
     let mut job = || driver.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     let late = zone.call(component.export::<(), ()>("late").expect("it is there"), ());
     assert_eq!(job(), Poll::Pending);
-    late.canceller()();
+    late.canceller().cancel();
     assert_eq!(job(), Poll::Pending);
     assert!(matches!(poll_once(late), Some(Err(CallError::Cancelled))));
     let now = zone.call(component.export::<(), ()>("now").expect("it is there"), ());

@@ -63,6 +63,7 @@ fn nothing_is_left<F: Future<Output = ()>>(chain: &[&str], clients: impl Fn(std:
             let config = ServerConfig {
                 addr: reserved.addr(),
                 drain: Duration::from_secs(5),
+                idle: Duration::from_secs(75),
                 shutdown: shutdown.clone(),
                 outbound: OutboundConfig::new(Allow::nothing()),
             };

@@ -226,6 +226,7 @@ fn wrong_arguments_are_refused_with_the_right_form() {
         (&["serve", hello, "--max-memory", "1T"], &["1T", "K, M or G"]),
         (&["serve", hello, "--timeout", "soon"], &["soon", "--timeout", "seconds"]),
         (&["serve", hello, "--timeout=-1"], &["-1", "--timeout"]),
+        (&["serve", hello, "--idle", "never"], &["never", "--idle", "seconds"]),
         (&["serve", hello, "--drain", "1s"], &["1s", "--drain", "seconds"]),
         (&["serve", hello, "--workers", "0"], &["0", "--workers"]),
         (&["serve", hello, "--max-concurrent", "0"], &["0", "--max-concurrent"]),

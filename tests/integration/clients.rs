@@ -337,3 +337,79 @@ fn connections_that_are_idle_cost_a_descriptor_and_no_zone() {
         server.get("/status/200").expect_status(200);
     });
 }
+
+/// A connection preface of HTTP/2 (RFC 9113, 3.4) with empty settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[test]
+fn a_connection_without_a_request_is_closed_after_a_while_whatever_it_has_said() {
+    on_both(|io| {
+        let server = serve(io, &["echo"]).args("--idle 2").start();
+        server.get("/status/200").expect_status(200);
+        let before = server.fds();
+        let said: [&[u8]; 6] = [b"", b"P", b"GET / HT", b"GET / HTTP/1.1\r\nhost: test\r\n", &PREFACE[..9], PREFACE];
+        let mut connections: Vec<Connection> = said.iter().map(|_| server.connect()).collect();
+        for (connection, said) in connections.iter_mut().zip(said) {
+            connection.send(said);
+        }
+        let mut served = server.connect();
+        served.get("/status/200").expect_status(200);
+        thread::sleep(Duration::from_millis(800));
+        served.get("/status/200").expect_status(200);
+        thread::sleep(Duration::from_millis(800));
+        // It had a request a moment ago; the others had none, and are about to go.
+        served.get("/status/200").expect_status(200);
+        for (connection, said) in connections.iter_mut().zip(said) {
+            println!("{:?}", String::from_utf8_lossy(said));
+            connection.expect_close(Duration::from_secs(10));
+        }
+        served.expect_close(Duration::from_secs(10));
+        expect_descriptors(&server, &before);
+        server.stop();
+    });
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_does_not_keep_its_connection() {
+    on_both(|io| {
+        let server = serve(io, &["echo"]).args("--idle 0.5").start();
+        let mut connection = server.connect();
+        let head = "GET /status/200 HTTP/1.1\r\n".to_string() + &"x: y\r\n".repeat(80);
+        let closed = head.bytes().any(|byte| {
+            thread::sleep(Duration::from_millis(20));
+            connection.try_send([byte]).is_err()
+        });
+        assert!(closed, "{} bytes were taken", head.len());
+        server.get("/status/200").expect_status(200);
+        server.stop();
+    });
+}
+
+#[test]
+fn a_connection_whose_request_takes_long_is_not_idle() {
+    on_both(|io| {
+        let server = serve(io, &["echo"]).args("--idle 1").start();
+        thread::scope(|threads| {
+            for slow in ["/slow/2500", "/drip/25/100"] {
+                let server = &server;
+                threads.spawn(move || {
+                    server.get(slow).expect_status(200);
+                });
+            }
+            threads.spawn(|| {
+                // A client that is slow to take what comes.
+                let mut connection = server.connect();
+                connection.send(get("/source/8000000"));
+                let head = connection.head().expect("a head");
+                let mut taken = 0;
+                let pace = |bytes: &[u8]| {
+                    taken += bytes.len();
+                    thread::sleep(Duration::from_micros(bytes.len() as u64 * 3 / 8));
+                };
+                connection.body(&head, "GET", pace).expect("all of it");
+                assert_eq!(taken, 8_000_000);
+            });
+        });
+        server.stop();
+    });
+}

@@ -67,6 +67,10 @@ pub(crate) struct Serve {
     #[arg(long, default_value = "512M", value_name = "SIZE", value_parser = size::parse)]
     max_memory: usize,
 
+    /// Seconds that a connection may be open without a request; a request's head may take as long
+    #[arg(long, default_value = "75", value_name = "SECONDS", value_parser = seconds)]
+    idle: Duration,
+
     /// Seconds that requests in flight get to finish after a stop signal
     #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     drain: Duration,
@@ -145,7 +149,13 @@ impl Serve {
         // One listener first: it says whether the address can be had, and which port it is.
         let addr = server::reserve(self.addr).with_context(|| format!("cannot listen on {}", self.addr))?;
         let outbound = OutboundConfig::new(self.allow_outbound.iter().cloned().collect());
-        let server = ServerConfig { addr: addr.addr(), drain: self.drain, shutdown: shutdown.clone(), outbound };
+        let server = ServerConfig {
+            addr: addr.addr(),
+            drain: self.drain,
+            idle: self.idle,
+            shutdown: shutdown.clone(),
+            outbound,
+        };
         let mut workers = WorkerConfig::new(count, choice.clone());
         workers.shutdown = shutdown.clone();
         let left = Arc::new(AtomicUsize::new(count.get()));

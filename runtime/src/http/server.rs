@@ -7,32 +7,35 @@
 
 use crate::abi::CallError;
 use crate::executor::net::{BindOptions, TcpListener, TcpStream};
-use crate::executor::sync::{Notify, Semaphore};
+use crate::executor::sync::Semaphore;
 use crate::executor::{self, HyperExecutor, HyperTimer, Phase, Shutdown};
 use crate::graph::{AcquireError, Lease, Pool, Service};
 use crate::host::value::Own;
 use crate::host::wasi::http::{ErrorCode, HostBody, Message, Origin, OutgoingBody, Request, Response, status_of};
 use crate::http::client::{Client, OutboundConfig};
+use crate::http::connection::{Connection, Connections, InFlight, Order, Watched};
 use anyhow::Context;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Socket, Type};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Connections of one worker. Beyond, the kernel keeps them waiting.
 const CONNECTIONS_MAX: usize = 16_384;
 
-/// How long a client may take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 connection is asked whether it is alive while requests are on it.
+const PING: Duration = Duration::from_secs(30);
 
 /// What a request gets.
 type Answer = hyper::Response<Box<OutgoingBody>>;
@@ -44,6 +47,8 @@ pub struct ServerConfig {
     pub addr: SocketAddr,
     /// How long requests in flight may take to finish once the phase is `Draining`.
     pub drain: Duration,
+    /// How long a connection may be open without a request, and so how long a request's head may take.
+    pub idle: Duration,
     /// When to stop.
     pub shutdown: Shutdown,
     /// What guests may send, and where.
@@ -108,10 +113,8 @@ pub struct Server {
     listener: RefCell<Option<TcpListener>>,
     config: ServerConfig,
     pool: Rc<Pool>,
-    connections: Semaphore,
-    /// Connections that are open, and who waits for the last to close.
-    open: Cell<usize>,
-    closed: Notify,
+    places: Semaphore,
+    connections: Rc<Connections>,
 }
 
 impl Server {
@@ -127,10 +130,9 @@ impl Server {
         Ok(Rc::new(Server {
             listener: RefCell::new(Some(listener)),
             pool: Pool::new(service, worker, outbound),
+            places: Semaphore::new(CONNECTIONS_MAX, 1),
+            connections: Connections::new(config.idle),
             config,
-            connections: Semaphore::new(CONNECTIONS_MAX, 1),
-            open: Cell::new(0),
-            closed: Notify::new(),
         }))
     }
 
@@ -141,12 +143,13 @@ impl Server {
 
     /// Connections that are open.
     pub fn connections(&self) -> usize {
-        self.open.get()
+        self.connections.len()
     }
 
     /// Serves until the shutdown reaches its end. Once.
     pub async fn run(self: Rc<Self>) {
         let Some(listener) = self.listener.take() else { return };
+        executor::spawn(Connections::watch(Rc::downgrade(&self.connections)));
         self.clone().accept(listener).await;
         self.drain().await;
         self.pool.kill_all();
@@ -156,9 +159,7 @@ impl Server {
     async fn accept(self: Rc<Self>, mut listener: TcpListener) {
         loop {
             // At most one waits for a permit: this loop.
-            let Ok(permit) = self.connections.acquire().await else {
-                unreachable!("one place to wait is enough for one")
-            };
+            let Ok(permit) = self.places.acquire().await else { unreachable!("one place to wait is enough for one") };
             let accepted = {
                 let accept = pin!(listener.accept());
                 let stop = pin!(self.config.shutdown.reached(Phase::Draining));
@@ -169,13 +170,10 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let server = self.clone();
-                    self.open.set(self.open.get() + 1);
+                    let (server, open) = (self.clone(), self.connections.open());
                     executor::spawn(async move {
-                        server.serve(stream, peer).await;
-                        drop(permit);
-                        server.open.set(server.open.get() - 1);
-                        server.closed.notify_waiters();
+                        server.serve(stream, peer, &open.connection).await;
+                        drop((permit, open));
                     });
                 }
                 Err(error) => {
@@ -190,49 +188,47 @@ impl Server {
 
     /// Waits for open connections to finish what they have begun.
     async fn drain(&self) {
-        let all_closed = async {
-            while self.open.get() > 0 {
-                self.closed.notified().await;
-            }
-        };
+        self.connections.finish_all();
         let stopped = pin!(self.config.shutdown.reached(Phase::Stopping));
-        let finished = pin!(executor::timeout(self.config.drain, all_closed));
+        let finished = pin!(executor::timeout(self.config.drain, self.connections.all_closed()));
         futures::future::select(finished, stopped).await;
-        if self.open.get() > 0 {
-            tracing::warn!("{} connections are cut: their requests did not finish in time", self.open.get());
+        if self.connections() > 0 {
+            tracing::warn!("{} connections are cut: their requests did not finish in time", self.connections());
         }
     }
 
-    async fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, connection: &Rc<Connection>) {
         let origin = match stream.local_addr() {
             Ok(local) => origin_of(local),
             Err(error) => return tracing::debug!("{peer}: {error}"),
         };
         let origin = Rc::new(origin);
-        let service = service_fn(move |request| {
-            let (server, origin) = (self.clone(), origin.clone());
-            async move { Ok::<_, Infallible>(server.answer(request, &origin).await) }
+        let service = service_fn(|request| {
+            let (server, origin, in_flight) = (self.clone(), origin.clone(), connection.begin());
+            async move { Ok::<_, Infallible>(server.answer(request, &origin, in_flight).await) }
         });
         let mut builder = auto::Builder::new(HyperExecutor);
-        // Without `pipeline_flush`: with it hyper takes a body in without end while the client does not read.
-        builder.http1().timer(HyperTimer).header_read_timeout(HEAD_TIMEOUT);
-        builder.http2().timer(HyperTimer).keep_alive_interval(Some(HEAD_TIMEOUT)).max_concurrent_streams(1024);
-        let mut connection = pin!(builder.serve_connection(stream, service));
-        let mut stop = pin!(self.config.shutdown.reached(Phase::Draining));
-        let finished = match futures::future::select(connection.as_mut(), stop.as_mut()).await {
-            futures::future::Either::Left((finished, _)) => finished,
-            futures::future::Either::Right(((), _)) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        // Without `pipeline_flush`: with it hyper takes a body in without end while the client does not read. Without a time for
+        // heads: how long a connection may rest bounds it, before hyper knows which protocol it speaks as well.
+        builder.http1().header_read_timeout(None);
+        builder.http2().timer(HyperTimer).keep_alive_interval(Some(PING)).max_concurrent_streams(1024);
+        let stream = Watched { stream, connection: connection.clone() };
+        let mut http = pin!(builder.serve_connection(stream, service));
+        let finished = poll_fn(|task| {
+            match connection.order(task) {
+                Order::Serve | Order::Finishing => {}
+                Order::Finish => http.as_mut().graceful_shutdown(),
+                Order::Cut => return Poll::Ready(Ok(())),
             }
-        };
-        if let Err(error) = finished {
+            http.as_mut().poll(task)
+        });
+        if let Err(error) = finished.await {
             tracing::debug!("{peer}: {error}");
         }
     }
 
     /// One request: it always gets an answer.
-    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin) -> Answer {
+    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin, in_flight: InFlight) -> Answer {
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let request = match Request::from_hyper(parts, HostBody::hyper(body, Message::Request), origin) {
@@ -248,7 +244,7 @@ impl Server {
             }
         };
         match self.call(request, &lease.0).await {
-            Ok(response) => self.send(response, &method, lease).await,
+            Ok(response) => self.send(response, &method, lease, in_flight).await,
             Err(response) => response,
         }
     }
@@ -285,7 +281,7 @@ impl Server {
         plain(status_of(code), &format!("the component answered with the error {name}"))
     }
 
-    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard) -> Answer {
+    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard, in_flight: InFlight) -> Answer {
         let mut response = match response.0.into_hyper(method) {
             Ok(response) => response,
             Err(code) => return self.failed(&code),
@@ -297,7 +293,7 @@ impl Server {
                 None => self.failed(&code),
             };
         }
-        response.body_mut().on_end(move |_| drop(lease));
+        response.body_mut().on_end(move |_| drop((lease, in_flight)));
         response
     }
 }

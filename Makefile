@@ -22,7 +22,7 @@ test: guests ## Runs all tests; the heavy ones are `make test-heavy`
 
 test-heavy: guests ## Runs the tests that need minutes: 1 GiB bodies, 10,000 open requests
 	$(CARGO) build --release -p interflow
-	$(CARGO) test --release -p tests -- --ignored
+	$(CARGO) test --release -p tests --test integration -- --ignored
 
 soak: ## Compares N random programs of each kind with the model, on engine and host ends: make soak N=100000 SEED=7
 	PROGRAMS=$(or $(N),10000) SEED=$(or $(SEED),1) $(CARGO) test -p tests --test model -- --nocapture

@@ -2,10 +2,10 @@
 //!
 //! Both ends share one cell. Either may go: who receives then learns that nothing comes, and who sends gets the value back.
 //! Nothing here is `Send`, locks, or uses atomics: an exchange is made for every message that a guest makes, and is
-//! nearly always over before anybody waits.
+//! nearly always over before anybody waits. A task's result reaches its handle so, too (`task`).
 //! For a value that comes from another thread: `futures::channel::oneshot`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,14 +17,14 @@ struct Shared<T> {
     /// The value, from when it is sent until it is received.
     value: Cell<Option<T>>,
     /// Who waits for it.
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
     /// Nothing will be sent any more.
     is_over: Cell<bool>,
 }
 
 /// Both ends. The value goes from the one to the other.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Rc::new(Shared { value: Cell::new(None), waker: RefCell::new(None), is_over: Cell::new(false) });
+    let shared = Rc::new(Shared { value: Cell::new(None), waker: Cell::new(None), is_over: Cell::new(false) });
     (Sender(shared.clone()), Receiver(shared))
 }
 
@@ -62,9 +62,7 @@ impl<T> Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         self.0.is_over.set(true);
-        // With no borrow held: a waker may be the last owner of a future, even of the other end.
-        let waker = self.0.waker.take();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.0.waker.take() {
             waker.wake();
         }
     }
@@ -72,8 +70,14 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let waker = self.0.waker.take();
-        drop(waker);
+        drop(self.0.waker.take());
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The other end has sent, or is gone.
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.get()
     }
 }
 
@@ -84,11 +88,10 @@ impl<T> Future for Receiver<T> {
         if let Some(value) = self.0.value.take() {
             return Poll::Ready(Ok(value));
         }
-        if self.0.is_over.get() {
+        if self.is_over() {
             return Poll::Ready(Err(Canceled));
         }
-        let old = self.0.waker.replace(Some(cx.waker().clone()));
-        drop(old);
+        self.0.waker.set(Some(cx.waker().clone()));
         Poll::Pending
     }
 }
@@ -101,6 +104,6 @@ impl<T> fmt::Debug for Sender<T> {
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("over", &self.0.is_over.get()).finish()
+        f.debug_struct("Receiver").field("over", &self.is_over()).finish()
     }
 }

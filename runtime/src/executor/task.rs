@@ -5,20 +5,18 @@
 //! threads: nearly all wake-ups come from the task's own. A panic ends its task only and reaches whoever joins it.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, ready};
 
 use pin_project::pin_project;
 
 use super::remote::Remote;
-use super::with_current;
+use super::{oneshot, with_current};
 
 /// The key of the future given to `block_on`, which has no place among the tasks.
 const ROOT: usize = usize::MAX;
@@ -166,48 +164,21 @@ pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// Between a task and its handle.
-struct Join<T> {
-    result: Cell<Option<Result<T, JoinError>>>,
-    ended: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// The task's end of [`Join`]: reports `Aborted` if it is dropped without a result.
-struct Reporter<T>(Rc<Join<T>>);
-
-impl<T> Reporter<T> {
-    fn report(&self, result: Result<T, JoinError>) {
-        if self.0.ended.replace(true) {
-            return;
-        }
-        self.0.result.set(Some(result));
-        let waker = self.0.waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl<T> Drop for Reporter<T> {
-    fn drop(&mut self) {
-        self.report(Err(JoinError::Aborted));
-    }
-}
-
 /// A task as the executor polls it: the user's future, and where its result goes.
 #[pin_project]
 pub(super) struct Tracked<F: Future> {
     #[pin]
     future: F,
-    reporter: Reporter<F::Output>,
+    /// Where it goes, until it has gone. After the future: a task that is dropped has ended when its handle learns of it.
+    result: Option<oneshot::Sender<Result<F::Output, JoinError>>>,
+    /// A result that nobody waits for goes with the task: its destructor is foreign code.
+    unwanted: Option<Result<F::Output, JoinError>>,
 }
 
 /// Connects a future with a handle on its result.
 pub(super) fn track<F: Future>(future: F, header: Arc<Header>) -> (Tracked<F>, JoinHandle<F::Output>) {
-    let join = Rc::new(Join { result: Cell::new(None), ended: Cell::new(false), waker: RefCell::new(None) });
-    let handle = JoinHandle { header, join: join.clone() };
-    (Tracked { future, reporter: Reporter(join) }, handle)
+    let (sender, result) = oneshot::channel();
+    (Tracked { future, result: Some(sender), unwanted: None }, JoinHandle { header, result, is_taken: false })
 }
 
 impl<F: Future> Future for Tracked<F> {
@@ -216,25 +187,27 @@ impl<F: Future> Future for Tracked<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         // The future is dropped after a panic and never polled again.
-        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => {
-                this.reporter.report(Ok(output));
-                Poll::Ready(())
-            }
+        let result = match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => {
                 tracing::error!(panic = panic_message(&*payload), "a task panicked");
-                this.reporter.report(Err(JoinError::Panicked(Panic(payload))));
-                Poll::Ready(())
+                Err(JoinError::Panicked(Panic(payload)))
             }
+        };
+        if let Some(sender) = this.result.take() {
+            *this.unwanted = sender.send(result).err();
         }
+        Poll::Ready(())
     }
 }
 
 /// A task's result, once it has ended. Dropping the handle lets the task go on by itself.
 pub struct JoinHandle<T> {
     header: Arc<Header>,
-    join: Rc<Join<T>>,
+    result: oneshot::Receiver<Result<T, JoinError>>,
+    /// It was given.
+    is_taken: bool,
 }
 
 impl<T> JoinHandle<T> {
@@ -247,21 +220,19 @@ impl<T> JoinHandle<T> {
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.join.ended.get()
+        self.result.is_over()
     }
 }
 
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(result) = self.join.result.take() {
-            return Poll::Ready(result);
-        }
-        assert!(!self.join.ended.get(), "a join handle is not polled again after it was ready");
-        let old = self.join.waker.replace(Some(cx.waker().clone()));
-        drop(old);
-        Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.is_taken, "a join handle is not polled again after it was ready");
+        let result = ready!(Pin::new(&mut self.result).poll(cx));
+        self.is_taken = true;
+        // A task that is dropped before it is ready sends nothing.
+        Poll::Ready(result.unwrap_or(Err(JoinError::Aborted)))
     }
 }
 

@@ -174,14 +174,25 @@ fn a_panic_ends_its_task_only_and_reaches_the_handle() {
     });
 }
 
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose, in a destructor");
+    }
+}
+
+#[test]
+fn a_result_that_nobody_wants_and_that_panics_does_not_take_the_thread_down() {
+    on_both(|| async {
+        drop(spawn(async { Bomb }));
+        yield_now().await;
+        assert_eq!(stats().tasks, 0);
+    });
+}
+
 #[test]
 fn a_destructor_that_panics_does_not_take_the_thread_down() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("on purpose, in a destructor");
-        }
-    }
     on_both(|| async {
         let bomb = Bomb;
         let task = spawn(async move {

@@ -72,7 +72,7 @@ impl Shutdown {
 
     /// Ready when `phase`, or a later one, has come.
     pub fn reached(&self, phase: Phase) -> Reached {
-        Reached { shared: self.0.clone(), phase, registered: None }
+        Reached { shared: self.0.clone(), phase, place: None }
     }
 }
 
@@ -93,8 +93,8 @@ impl fmt::Debug for Shutdown {
 pub struct Reached {
     shared: Arc<Shared>,
     phase: Phase,
-    /// The place among those who wait, and a copy of the waker there.
-    registered: Option<(usize, Waker)>,
+    /// The place among those who wait.
+    place: Option<usize>,
 }
 
 impl Future for Reached {
@@ -104,21 +104,12 @@ impl Future for Reached {
         if self.phase <= self.shared.phase() {
             return Poll::Ready(());
         }
-        let waker = cx.waker();
-        let old = match self.registered.take() {
-            // Connections look here on every poll: without the lock, then.
-            Some((place, registered)) if registered.will_wake(waker) => {
-                self.registered = Some((place, registered));
-                return Poll::Pending;
-            }
-            Some((place, _)) => {
-                let old = std::mem::replace(&mut self.shared.waiting()[place], waker.clone());
-                self.registered = Some((place, waker.clone()));
-                Some(old)
-            }
+        let waker = cx.waker().clone();
+        let old = match self.place {
+            Some(place) => Some(std::mem::replace(&mut self.shared.waiting()[place], waker)),
             None => {
-                let place = self.shared.waiting().insert(waker.clone());
-                self.registered = Some((place, waker.clone()));
+                let place = self.shared.waiting().insert(waker);
+                self.place = Some(place);
                 None
             }
         };
@@ -130,7 +121,7 @@ impl Future for Reached {
 
 impl Drop for Reached {
     fn drop(&mut self) {
-        if let Some((place, _)) = self.registered.take() {
+        if let Some(place) = self.place.take() {
             let waker = self.shared.waiting().remove(place);
             drop(waker);
         }

@@ -28,7 +28,6 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Connections {
     open: RefCell<Slab<Rc<Connection>>>,
     closed: Notify,
-    idle: Duration,
 }
 
 /// One connection, as far as its end is concerned.
@@ -56,9 +55,11 @@ pub(super) enum Order {
 }
 
 impl Connections {
-    /// None yet. One may rest for `idle`.
+    /// None yet. One may rest for `idle`. Call on the worker's thread.
     pub fn new(idle: Duration) -> Rc<Connections> {
-        Rc::new(Connections { open: RefCell::default(), closed: Notify::new(), idle })
+        let connections = Rc::new(Connections { open: RefCell::default(), closed: Notify::new() });
+        executor::spawn(watch(Rc::downgrade(&connections), idle));
+        connections
     }
 
     /// How many there are.
@@ -90,17 +91,6 @@ impl Connections {
         }
     }
 
-    /// Looks after those that rest, for as long as somebody has `connections`.
-    pub async fn watch(connections: Weak<Connections>) {
-        loop {
-            let Some(pause) = connections.upgrade().map(|connections| connections.idle / 8) else { return };
-            executor::sleep(pause.clamp(LOOK_MIN, LOOK_MAX)).await;
-            let Some(connections) = connections.upgrade() else { return };
-            let (now, idle) = (turn_began(), connections.idle);
-            connections.tell(|connection| connection.is_due(now, idle));
-        }
-    }
-
     /// Gives each the order that `what` has for it.
     fn tell(&self, what: impl Fn(&Connection) -> Option<Order>) {
         let told = |(_, connection): (usize, &Rc<Connection>)| {
@@ -109,6 +99,17 @@ impl Connections {
         };
         let wakers: Vec<Waker> = self.open.borrow().iter().filter_map(told).collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Looks after those that rest for `idle`.
+async fn watch(connections: Weak<Connections>, idle: Duration) {
+    let pause = (idle / 8).clamp(LOOK_MIN, LOOK_MAX);
+    loop {
+        executor::sleep(pause).await;
+        let Some(connections) = connections.upgrade() else { return };
+        let now = turn_began();
+        connections.tell(|connection| connection.is_due(now, idle));
     }
 }
 

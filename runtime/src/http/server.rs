@@ -149,7 +149,6 @@ impl Server {
     /// Serves until the shutdown reaches its end. Once.
     pub async fn run(self: Rc<Self>) {
         let Some(listener) = self.listener.take() else { return };
-        executor::spawn(Connections::watch(Rc::downgrade(&self.connections)));
         self.clone().accept(listener).await;
         self.drain().await;
         self.pool.kill_all();
@@ -235,16 +234,16 @@ impl Server {
             Ok(request) => Own::new(request),
             Err(bad) => return plain(bad.status(), &bad.to_string()),
         };
-        let lease = match self.pool.acquire().await {
-            Ok(lease) => Guard(lease),
+        let guard = match self.pool.acquire().await {
+            Ok(lease) => Guard { lease, _in_flight: in_flight },
             Err(AcquireError::Overloaded) => return overloaded(),
             Err(AcquireError::Zone(error)) => {
                 tracing::error!("{error}");
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "the service cannot start another instance");
             }
         };
-        match self.call(request, &lease.0).await {
-            Ok(response) => self.send(response, &method, lease, in_flight).await,
+        match self.call(request, &guard.lease).await {
+            Ok(response) => self.send(response, &method, guard).await,
             Err(response) => response,
         }
     }
@@ -281,29 +280,32 @@ impl Server {
         plain(status_of(code), &format!("the component answered with the error {name}"))
     }
 
-    async fn send(&self, response: Own<Response>, method: &http::Method, lease: Guard, in_flight: InFlight) -> Answer {
+    async fn send(&self, response: Own<Response>, method: &http::Method, guard: Guard) -> Answer {
         let mut response = match response.0.into_hyper(method) {
             Ok(response) => response,
             Err(code) => return self.failed(&code),
         };
-        lease.0.streaming();
+        guard.lease.streaming();
         if let Err(code) = response.body_mut().look_ahead().await {
-            return match lease.0.zone().poison() {
+            return match guard.lease.zone().poison() {
                 Some(reason) => self.trapped(&reason),
                 None => self.failed(&code),
             };
         }
-        response.body_mut().on_end(move |_| drop((lease, in_flight)));
+        response.body_mut().on_end(move |_| drop(guard));
         response
     }
 }
 
 /// Nobody waits for the guest any more when this goes: the response is sent, or the client has gone.
-struct Guard(Lease);
+struct Guard {
+    lease: Lease,
+    _in_flight: InFlight,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.finishing();
+        self.lease.finishing();
     }
 }
 

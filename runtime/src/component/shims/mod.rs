@@ -477,35 +477,29 @@ impl<'a> ShimModule<'a> {
             asm.params().call(self.host(HostImport::Trampoline(n)));
             return;
         }
-        let params = &self.plan.trampolines[n as usize].signature.params;
+        let result = flat_result(mode);
+        let pointer = match mode {
+            record::MODE_RETPTR => Some(CoreType::I32),
+            record::MODE_RETPTR64 => Some(CoreType::I64),
+            _ => None,
+        };
+        let params = self.plan.trampolines[n as usize].signature.params.iter().copied().chain(pointer).collect();
+        let ty = self.ty(&Signature { params, results: result.into_iter().collect() });
         let current = asm.local(ValType::I32);
         asm.load_at(record::CURRENT).set(current);
         asm.set_current(|asm| {
             asm.get(task).load(record::PARENT);
         });
-        let return_slot = |asm: &mut Asm| {
-            asm.get(task).load(record::RETURN_SLOT);
-        };
-        match (flat_result(mode), mode) {
-            (Some(result), _) => {
-                let ty = self.ty(&Signature { params: params.clone(), results: vec![result] });
-                asm.get(task).params();
-                return_slot(asm);
-                asm.call_indirect_at(ty).store_typed(record::RESULT, result);
-            }
-            (None, record::MODE_NONE) => {
-                let ty = self.ty(&Signature { params: params.clone(), results: vec![] });
-                asm.params();
-                return_slot(asm);
-                asm.call_indirect_at(ty);
-            }
-            (None, _) => {
-                let pointer = if mode == record::MODE_RETPTR { CoreType::I32 } else { CoreType::I64 };
-                let ty = self.ty(&Signature { params: [&params[..], &[pointer]].concat(), results: vec![] });
-                asm.params().get(task).load_typed(retptr_field(pointer), pointer);
-                return_slot(asm);
-                asm.call_indirect_at(ty);
-            }
+        if result.is_some() {
+            asm.get(task);
+        }
+        asm.params();
+        if let Some(pointer) = pointer {
+            asm.get(task).load_typed(retptr_field(pointer), pointer);
+        }
+        asm.get(task).load(record::RETURN_SLOT).call_indirect_at(ty);
+        if let Some(result) = result {
+            asm.store_typed(record::RESULT, result);
         }
         asm.set_current_to(current);
         self.tell_resolved(asm, task);

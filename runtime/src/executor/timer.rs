@@ -236,11 +236,6 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(duration) }
 }
 
-/// As [`timeout`], counted from [`turn_began`](super::turn_began): for timeouts so long that a turn does not matter.
-pub fn long_timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    Timeout { future, sleep: sleep_until(after(turn_began(), duration)) }
-}
-
 impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 

@@ -2,8 +2,9 @@
 //!
 //! A request gets a place in a zone that has room (`Lease`), the most recently used first, so that idle zones can go; else in a
 //! new zone; else it waits, and when too many wait it is turned away. A zone takes its last request after `requests_max`, a
-//! trap, or a request that did not finish in time; it goes when its last place is given back. Places of requests that will
-//! never finish do not hold a zone that is retired: it is killed when nothing else is in it.
+//! trap, or a request that did not answer or finish in time; it goes when its last place is given back. Places of requests that
+//! will never finish do not hold a zone that is retired: it is killed when nothing else is in it.
+//! No timer is armed with a request: somebody looks through all of them now and then.
 //! Nothing here leaves the worker's thread.
 
 use super::service::Service;
@@ -14,12 +15,12 @@ use crate::host::HostData;
 use crate::host::wasi::http::{HttpCtx, Outbound};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-
-/// How often the pool looks for places that were not given back in time, and for zones that idle.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// How long a zone may be without a request before it goes, if there are others.
 const IDLE: Duration = Duration::from_secs(10);
@@ -54,6 +55,8 @@ struct Active {
     phase: Phase,
     /// Cancels the guest's task, for when the client is gone before there was a response.
     cancel: Option<Canceller>,
+    /// Who waits for the guest's answer.
+    waker: Option<Waker>,
 }
 
 /// A place in a zone. It is given back when the last clone goes: the guest's task and the response body each hold one.
@@ -71,28 +74,30 @@ struct Place {
 /// What a request is doing, as far as time limits go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The guest has not answered yet; who waits for it gives up in time (`Lease::abandon`).
-    Handling,
+    /// The guest has not answered yet.
+    Handling { since: Instant },
     /// The response body is on its way; how long that takes is the client's affair.
     Streaming,
     /// Everything is sent, or nobody wants it; the guest may finish.
     Finishing { since: Instant },
     /// The client has gone, and the guest is being told: it may trap.
     Cancelled { since: Instant },
-    /// It did not finish in time.
+    /// It did not answer, or finish, in time.
     Abandoned,
 }
 
 impl Phase {
     /// Somebody waits for the guest.
     fn is_wanted(self) -> bool {
-        matches!(self, Phase::Handling | Phase::Streaming)
+        matches!(self, Phase::Handling { .. } | Phase::Streaming)
     }
 
     fn is_late(self, now: Instant, timeout: Duration) -> bool {
         match self {
-            Phase::Finishing { since } | Phase::Cancelled { since } => now.duration_since(since) > timeout,
-            Phase::Handling | Phase::Streaming | Phase::Abandoned => false,
+            Phase::Handling { since } | Phase::Finishing { since } | Phase::Cancelled { since } => {
+                now.duration_since(since) > timeout
+            }
+            Phase::Streaming | Phase::Abandoned => false,
         }
     }
 }
@@ -111,7 +116,7 @@ impl Pool {
             worker,
             outbound,
         });
-        executor::spawn(sweep(Rc::downgrade(&pool)));
+        executor::spawn(sweep(Rc::downgrade(&pool), pool.service.config.between_looks()));
         pool
     }
 
@@ -137,7 +142,8 @@ impl Pool {
         if member.taken.get() >= self.service.config.requests_max.get() {
             member.retired.set(true);
         }
-        let active = Active { phase: Phase::Handling, cancel: None };
+        let phase = Phase::Handling { since: executor::turn_began() };
+        let active = Active { phase, cancel: None, waker: None };
         let key = member.requests.borrow_mut().insert(active);
         Ok(Lease(Rc::new(Place { pool: Rc::downgrade(self), member, key, _permit: permit })))
     }
@@ -178,9 +184,17 @@ impl Pool {
         let timeout = self.service.config.timeout;
         let zones = self.zones.borrow().clone();
         for member in &zones {
-            let is_late = |(key, active): (usize, &Active)| active.phase.is_late(now, timeout).then_some(key);
+            let is_late = |(key, active): (usize, &Active)| {
+                active.phase.is_late(now, timeout).then_some((key, matches!(active.phase, Phase::Handling { .. })))
+            };
             let late: Vec<_> = member.requests.borrow().iter().filter_map(is_late).collect();
-            late.into_iter().for_each(|key| member.abandon(key));
+            for (key, unanswered) in late {
+                if unanswered {
+                    let waiting = member.zone.waiting().unwrap_or_else(|| "a guest is running".to_string());
+                    tracing::warn!("{}: no answer within {timeout:?}: {waiting}", self.service.name);
+                }
+                member.abandon(key);
+            }
             let unused = member.active() == 0;
             let idle = now.duration_since(member.idle_since.get()) >= IDLE && self.zones.borrow().len() > 1;
             if unused && (idle || member.zone.poison().is_some()) {
@@ -214,9 +228,9 @@ pub enum AcquireError {
     Zone(String),
 }
 
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep(pool: Weak<Pool>, between: Duration) {
     loop {
-        executor::sleep(SWEEP).await;
+        executor::sleep(between).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.sweep(executor::turn_began());
     }
@@ -233,25 +247,36 @@ impl Lease {
         self.0.member.requests.borrow_mut()[self.0.key].cancel = Some(cancel);
     }
 
+    /// What the guest answers; `None` if it does not in time. Then its zone takes no more requests, and goes when only such requests
+    /// are left in it; one that is running is stopped, because it would hold its neighbours in the zone as well.
+    pub async fn in_time<F: Future>(&self, answer: F) -> Option<F::Output> {
+        let mut answer = pin!(answer);
+        poll_fn(|task| {
+            let answer = answer.as_mut().poll(task);
+            match self.0.member.poll_abandoned(self.0.key, task) {
+                // What came of it is not the guest's answer, if its zone had to be killed.
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => answer.map(Some),
+            }
+        })
+        .await
+    }
+
     /// The response has begun.
     pub fn streaming(&self) {
         self.0.member.advance(self.0.key, Phase::Streaming);
-        // Apart: what it holds may be anything, and is dropped when nothing is borrowed.
-        let cancel = self.0.member.requests.borrow_mut()[self.0.key].cancel.take();
-        drop(cancel);
+        let of_handling = {
+            let active = &mut self.0.member.requests.borrow_mut()[self.0.key];
+            (active.cancel.take(), active.waker.take())
+        };
+        // Here: what they hold may be anything, and nothing is borrowed.
+        drop(of_handling);
     }
 
     /// Nobody waits for the guest any more: the response is sent, or the client is gone.
     pub fn finishing(&self) {
         self.0.member.advance(self.0.key, Phase::Finishing { since: executor::turn_began() });
         self.0.member.cancel_unwanted();
-    }
-
-    /// The guest did not finish in time: its zone takes no more requests, and goes when only such requests are left in it.
-    ///
-    /// A guest that is running is stopped: it would hold its neighbours in the zone as well.
-    pub fn abandon(&self) {
-        self.0.member.abandon(self.0.key);
     }
 }
 
@@ -277,10 +302,25 @@ impl Member {
         }
     }
 
+    /// Ready when the request was given up.
+    fn poll_abandoned(&self, key: usize, task: &Context<'_>) -> Poll<()> {
+        let active = &mut self.requests.borrow_mut()[key];
+        if active.phase == Phase::Abandoned {
+            return Poll::Ready(());
+        }
+        if !active.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+            active.waker = Some(task.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives a request up that takes too long.
     fn abandon(&self, key: usize) {
         if !self.advance(key, Phase::Abandoned) {
             return;
         }
+        let waker = self.requests.borrow_mut()[key].waker.take();
+        waker.into_iter().for_each(Waker::wake);
         // For ever: so it does not matter that `cancelled` may count the request still.
         self.retired.set(true);
         if self.zone.is_busy() {

@@ -12,6 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::Engine;
 
+/// Bounds of `ServiceConfig::between_looks`.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// How a service is run. The defaults are those of `interflow serve`.
 #[derive(Clone)]
 pub struct ServiceConfig {
@@ -50,9 +54,16 @@ impl Default for ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// Between two looks for requests that take longer than `timeout`: one may take so much longer.
+    pub fn between_looks(&self) -> Duration {
+        (self.timeout / 8).clamp(LOOK_MIN, LOOK_MAX)
+    }
+
     /// The bounds of one zone.
     pub fn limits(&self) -> Limits {
-        let slices = self.timeout.as_millis() / SLICE.as_millis();
+        // A request is given up before its guest is stopped for this.
+        let longest = self.timeout.saturating_add(2 * self.between_looks());
+        let slices = longest.as_millis() / SLICE.as_millis();
         Limits {
             memory_bytes_max: self.memory_bytes_max,
             slices_max: u32::try_from(slices).unwrap_or(u32::MAX).max(1),
@@ -131,4 +142,20 @@ impl Service {
 fn short_name(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.strip_suffix(".wasm").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_stopped_only_after_its_request_was_given_up() {
+        for timeout in [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(30), Duration::MAX] {
+            let config = ServiceConfig { timeout, ..ServiceConfig::default() };
+            let stopped_after = SLICE.saturating_mul(config.limits().slices_max);
+            let given_up_after = timeout.saturating_add(config.between_looks());
+            // Nobody waits for more slices than can be counted.
+            assert!(given_up_after < stopped_after || config.limits().slices_max == u32::MAX, "{timeout:?}");
+        }
+    }
 }

@@ -253,17 +253,12 @@ impl Server {
         let service = self.pool.service();
         let call = lease.zone().call_guarded(service.handle, (request,), lease.clone());
         lease.on_gone(call.canceller());
-        match executor::long_timeout(service.config.timeout, call).await {
-            Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Ok(Err(code))) => Err(self.failed(&code)),
-            Ok(Err(CallError::Trap(reason))) => Err(self.trapped(&reason)),
-            Ok(Err(CallError::Cancelled)) => Err(plain(StatusCode::BAD_GATEWAY, "the component gave no answer")),
-            Err(_) => {
-                let waiting = lease.zone().waiting().unwrap_or_else(|| "a guest is running".to_string());
-                tracing::warn!("{}: no answer within {:?}: {waiting}", service.name, service.config.timeout);
-                lease.abandon();
-                Err(plain(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time"))
-            }
+        match lease.in_time(call).await {
+            Some(Ok(Ok(response))) => Ok(response),
+            Some(Ok(Err(code))) => Err(self.failed(&code)),
+            Some(Err(CallError::Trap(reason))) => Err(self.trapped(&reason)),
+            Some(Err(CallError::Cancelled)) => Err(plain(StatusCode::BAD_GATEWAY, "the component gave no answer")),
+            None => Err(plain(StatusCode::GATEWAY_TIMEOUT, "the component did not answer in time")),
         }
     }
 

@@ -11,7 +11,9 @@ use crate::executor::sync::Semaphore;
 use crate::executor::{self, HyperExecutor, HyperTimer, Phase, Shutdown};
 use crate::graph::{AcquireError, Lease, Pool, Service};
 use crate::host::value::Own;
-use crate::host::wasi::http::{ErrorCode, HostBody, Message, Origin, OutgoingBody, Request, Response, status_of};
+use crate::host::wasi::http::{
+    BadRequest, ErrorCode, HostBody, Message, Origin, OutgoingBody, Request, Response, status_of,
+};
 use crate::http::client::{Client, OutboundConfig};
 use crate::http::connection::{Connection, Connections, InFlight, Order, Watched};
 use anyhow::Context;
@@ -201,10 +203,14 @@ impl Server {
             Ok(local) => origin_of(local),
             Err(error) => return tracing::debug!("{peer}: {error}"),
         };
-        let origin = Rc::new(origin);
-        let service = service_fn(|request| {
-            let (server, origin, in_flight) = (self.clone(), origin.clone(), connection.begin());
-            async move { Ok::<_, Infallible>(server.answer(request, &origin, in_flight).await) }
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let (server, in_flight) = (self.clone(), connection.begin());
+            // Not in the future, which would be larger by all of it, and is moved.
+            let (parts, body) = request.into_parts();
+            let method = parts.method.clone();
+            let body = HostBody::hyper(body, Message::Request);
+            let request = Request::from_hyper(parts, body, &origin).map(Own::new);
+            async move { Ok::<_, Infallible>(server.answer(request, &method, in_flight).await) }
         });
         let mut builder = auto::Builder::new(HyperExecutor);
         // Without `pipeline_flush`: with it hyper takes a body in without end while the client does not read. Without a time for
@@ -227,11 +233,14 @@ impl Server {
     }
 
     /// One request: it always gets an answer.
-    async fn answer(&self, request: hyper::Request<Incoming>, origin: &Origin, in_flight: InFlight) -> Answer {
-        let (parts, body) = request.into_parts();
-        let method = parts.method.clone();
-        let request = match Request::from_hyper(parts, HostBody::hyper(body, Message::Request), origin) {
-            Ok(request) => Own::new(request),
+    async fn answer(
+        &self,
+        request: Result<Own<Request>, BadRequest>,
+        method: &http::Method,
+        in_flight: InFlight,
+    ) -> Answer {
+        let request = match request {
+            Ok(request) => request,
             Err(bad) => return plain(bad.status(), &bad.to_string()),
         };
         let guard = match self.pool.acquire().await {
@@ -243,7 +252,7 @@ impl Server {
             }
         };
         match self.call(request, &guard.lease).await {
-            Ok(response) => self.send(response, &method, guard).await,
+            Ok(response) => self.send(response, method, guard).await,
             Err(response) => response,
         }
     }

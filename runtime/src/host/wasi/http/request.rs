@@ -305,15 +305,13 @@ fn authority(parts: &mut http::request::Parts, origin: &Origin) -> Result<Author
 }
 
 fn host(headers: &mut HeaderMap, origin: &Origin) -> Result<Option<Authority>, BadRequest> {
+    let some_are_repeated = headers.keys_len() < headers.len();
+    if some_are_repeated && headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(BadRequest::Host);
+    }
     // Not by `entry`, which makes room for one more.
-    let mut values = headers.get_all(header::HOST).iter();
-    let host = match (values.next(), values.next()) {
-        (None, _) => return Ok(None),
-        (Some(one), None) => origin.host(one),
-        (Some(_), Some(_)) => None,
-    };
-    headers.remove(header::HOST);
-    host.map(Some).ok_or(BadRequest::Host)
+    let Some(host) = headers.remove(header::HOST) else { return Ok(None) };
+    origin.host(&host).map(Some).ok_or(BadRequest::Host)
 }
 
 /// Path and query as a request line has them (RFC 9112, 3.2.1 and 3.2.4).

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// The product's, for both.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: interflow::allocator::Allocator = interflow::allocator::Allocator;
 
 const CALLS: &str = include_str!("wat/calls.wat");
 const STREAMS: &str = include_str!("wat/streams.wat");

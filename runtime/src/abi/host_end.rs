@@ -269,11 +269,12 @@ fn poll_host(state: &mut State, stream: u32, max: usize, task: &mut Context<'_>)
 pub(crate) fn offer(mut store: StoreContextMut<'_, State>, stream: u32) -> Result<()> {
     let state = store.data_mut();
     let entry = &mut state.streams[stream as usize];
-    let (Some(pending), Some(read)) = (entry.pending, &entry.read) else { return Ok(()) };
+    let (Some(pending), Some(read)) = (&entry.pending, &entry.read) else { return Ok(()) };
     let no_room = read.held.is_some() && state.account.is_full();
     if read.items.is_some() || no_room {
         return Ok(());
     }
+    let pending = *pending;
     let count = pending.remain().min(read.max);
     if count == 0 {
         // Nothing left in this buffer: give it back, and wait for the next.

@@ -199,7 +199,7 @@ impl Default for Limits {
 const OBJECTS_MAX: usize = 1 << 18;
 
 /// Keeps an object for guests; `what` names its sort. Gives its position.
-#[inline]
+#[inline(always)]
 pub(super) fn add<T>(objects: &mut Slab<T>, object: T, what: &str) -> Result<u32> {
     if objects.len() >= OBJECTS_MAX {
         bail!("too many {what} in one zone ({OBJECTS_MAX})");

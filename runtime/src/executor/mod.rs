@@ -501,10 +501,7 @@ pub fn now() -> Instant {
 /// The time when this turn of the executor began, for those to whom the time since then does not matter: it need not be asked for.
 /// [`now`] on a thread that runs none.
 pub fn turn_began() -> Instant {
-    match crate::sim::now() {
-        Some(now) => now,
-        None => with_current(|core| core.turn_began.get()).unwrap_or_else(Instant::now),
-    }
+    with_current(|core| core.turn_began.get()).unwrap_or_else(now)
 }
 
 /// The task that runs has taken long: the ring, timers and other threads' wake-ups are looked at before the next one runs.

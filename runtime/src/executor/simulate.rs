@@ -2,7 +2,7 @@
 //! The ring is never entered, so what waits for it waits for ever.
 
 use super::task::Header;
-use super::{Core, Executor, Root, Turn, with_current};
+use super::{Core, Executor, Root, Turn, now, with_current};
 use crate::sim::{self, Choice, Sim};
 use std::future::Future;
 use std::pin::pin;
@@ -17,6 +17,7 @@ impl Executor {
         let _entered = self.enter();
         let future = pin!(future);
         let mut root = Root::new(core, future);
+        core.turn_began.set(now());
         while !sim.is_stopped() {
             match core.choose(sim)? {
                 header if root.is(&header) => {
@@ -48,6 +49,7 @@ impl Core {
                 return Some(header);
             }
             sim.advance_to(next_timer?);
+            self.turn_began.set(now());
             self.fire_timers();
         }
     }

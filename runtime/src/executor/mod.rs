@@ -52,7 +52,7 @@ pub use adapt::{HyperExecutor, HyperTimer};
 pub use shutdown::{Phase, Reached, Shutdown};
 pub(crate) use simulate::others;
 pub use task::{JoinError, JoinHandle};
-pub use timer::{Elapsed, Sleep, Timeout, sleep, sleep_until, timeout};
+pub use timer::{Elapsed, Sleep, Timeout, between_looks, look_after, sleep, sleep_until, timeout};
 
 use remote::Remote;
 use task::Header;

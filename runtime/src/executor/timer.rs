@@ -9,18 +9,22 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pin_project::pin_project;
 use slab::Slab;
 
-use super::{now, turn_began, with_current};
+use super::{now, spawn, turn_began, with_current};
 
 /// What stands for "never" where the clock cannot count that far.
 const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Far more than a turn takes. If one takes longer, a timer that was due already fires at its end.
 const TURN_MAX: Duration = Duration::from_secs(1);
+/// Bounds of [`between_looks`].
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(1);
 /// Entries of cancelled timers that the heap may have, beyond as many as it has of others.
 const CANCELLED_MAX: usize = 64;
 
@@ -246,4 +250,22 @@ impl<F: Future> Future for Timeout<F> {
         }
         Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed))
     }
+}
+
+/// How often to look at things that may take `limit` each: so much longer one may take before that is seen.
+pub fn between_looks(limit: Duration) -> Duration {
+    (limit / 8).clamp(LOOK_MIN, LOOK_MAX)
+}
+
+/// Calls `look` with `things` and the time, now and then, for as long as somebody else has them. So things that may take `limit` each
+/// share one timer, where it does not matter that they take a little longer.
+pub fn look_after<T: 'static>(things: &Rc<T>, limit: Duration, look: impl Fn(&T, Instant) + 'static) {
+    let things = Rc::downgrade(things);
+    spawn(async move {
+        loop {
+            sleep(between_looks(limit)).await;
+            let Some(things) = things.upgrade() else { return };
+            look(&things, turn_began());
+        }
+    });
 }

@@ -116,7 +116,7 @@ impl Pool {
             worker,
             outbound,
         });
-        executor::spawn(sweep(Rc::downgrade(&pool), pool.service.config.between_looks()));
+        executor::look_after(&pool, pool.service.config.timeout, Pool::sweep);
         pool
     }
 
@@ -226,14 +226,6 @@ pub enum AcquireError {
     /// A zone could not be made.
     #[error("cannot make a zone: {0}")]
     Zone(String),
-}
-
-async fn sweep(pool: Weak<Pool>, between: Duration) {
-    loop {
-        executor::sleep(between).await;
-        let Some(pool) = pool.upgrade() else { return };
-        pool.sweep(executor::turn_began());
-    }
 }
 
 impl Lease {

@@ -4,6 +4,7 @@ use crate::abi::{Component, Limits, SLICE};
 use crate::component::cache::Cache;
 use crate::component::compose::Link;
 use crate::component::{self, LoadError};
+use crate::executor::between_looks;
 use crate::host::linker::{LinkError, Linker};
 use crate::host::wasi::WasiCtxBuilder;
 use crate::host::wasi::http::{HANDLE, HandleExport};
@@ -11,10 +12,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::Engine;
-
-/// Bounds of `ServiceConfig::between_looks`.
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// How a service is run. The defaults are those of `interflow serve`.
 #[derive(Clone)]
@@ -54,15 +51,10 @@ impl Default for ServiceConfig {
 }
 
 impl ServiceConfig {
-    /// Between two looks for requests that take longer than `timeout`: one may take so much longer.
-    pub fn between_looks(&self) -> Duration {
-        (self.timeout / 8).clamp(LOOK_MIN, LOOK_MAX)
-    }
-
     /// The bounds of one zone.
     pub fn limits(&self) -> Limits {
         // A request is given up before its guest is stopped for this.
-        let longest = self.timeout.saturating_add(2 * self.between_looks());
+        let longest = self.timeout.saturating_add(2 * between_looks(self.timeout));
         let slices = longest.as_millis() / SLICE.as_millis();
         Limits {
             memory_bytes_max: self.memory_bytes_max,
@@ -153,7 +145,7 @@ mod tests {
         for timeout in [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(30), Duration::MAX] {
             let config = ServiceConfig { timeout, ..ServiceConfig::default() };
             let stopped_after = SLICE.saturating_mul(config.limits().slices_max);
-            let given_up_after = timeout.saturating_add(config.between_looks());
+            let given_up_after = timeout.saturating_add(between_looks(timeout));
             // Nobody waits for more slices than can be counted.
             assert!(given_up_after < stopped_after || config.limits().slices_max == u32::MAX, "{timeout:?}");
         }

@@ -14,15 +14,12 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 /// How long a connection that was asked to finish may rest until it is cut.
 const FINISH_MAX: Duration = Duration::from_secs(5);
-/// Between two looks at all connections: an eighth of how long one may rest, within these bounds.
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The connections that are open.
 pub(super) struct Connections {
@@ -58,7 +55,9 @@ impl Connections {
     /// None yet. One may rest for `idle`. Call on the worker's thread.
     pub fn new(idle: Duration) -> Rc<Connections> {
         let connections = Rc::new(Connections { open: RefCell::default(), closed: Notify::new() });
-        executor::spawn(watch(Rc::downgrade(&connections), idle));
+        executor::look_after(&connections, idle, move |connections, now| {
+            connections.tell(|connection| connection.is_due(now, idle));
+        });
         connections
     }
 
@@ -99,17 +98,6 @@ impl Connections {
         };
         let wakers: Vec<Waker> = self.open.borrow().iter().filter_map(told).collect();
         wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Looks after those that rest for `idle`.
-async fn watch(connections: Weak<Connections>, idle: Duration) {
-    let pause = (idle / 8).clamp(LOOK_MIN, LOOK_MAX);
-    loop {
-        executor::sleep(pause).await;
-        let Some(connections) = connections.upgrade() else { return };
-        let now = turn_began();
-        connections.tell(|connection| connection.is_due(now, idle));
     }
 }
 

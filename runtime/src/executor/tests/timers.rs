@@ -223,3 +223,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn things_are_looked_after_until_they_are_gone() {
+    on_both(|| async {
+        let looks = Rc::new(Cell::new(0));
+        let (things, seen, began) = (Rc::new(()), looks.clone(), Instant::now());
+        look_after(&things, ms(160), move |(), now| {
+            assert!(began + between_looks(ms(160)) <= now);
+            seen.set(seen.get() + 1);
+        });
+        while looks.get() < 3 {
+            sleep(ms(1)).await;
+        }
+        drop(things);
+        // The last look finds nothing, and its task ends.
+        while Rc::strong_count(&looks) > 1 {
+            sleep(ms(1)).await;
+        }
+        assert_eq!((looks.get(), stats().tasks), (3, 0));
+    });
+}

@@ -10,6 +10,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+/// Keeps the waker of `task` in `place`. Gives the one that was there, if it is another: for the caller to drop when nothing is
+/// borrowed, because it may be the last owner of a future.
+#[must_use]
+pub fn keep_waker(place: &mut Option<Waker>, task: &Context<'_>) -> Option<Waker> {
+    match place {
+        Some(waker) if waker.will_wake(task.waker()) => None,
+        _ => place.replace(task.waker().clone()),
+    }
+}
+
 /// Those who wait, first come first served.
 #[derive(Default)]
 struct Line {

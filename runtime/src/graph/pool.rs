@@ -10,7 +10,7 @@
 use super::service::Service;
 use crate::abi::{Canceller, Census, Zone};
 use crate::executor;
-use crate::executor::sync::{Full, Permit, Semaphore};
+use crate::executor::sync::{Full, Permit, Semaphore, keep_waker};
 use crate::host::HostData;
 use crate::host::wasi::http::{HttpCtx, Outbound};
 use slab::Slab;
@@ -184,12 +184,11 @@ impl Pool {
         let timeout = self.service.config.timeout;
         let zones = self.zones.borrow().clone();
         for member in &zones {
-            let is_late = |(key, active): (usize, &Active)| {
-                active.phase.is_late(now, timeout).then_some((key, matches!(active.phase, Phase::Handling { .. })))
-            };
+            let is_late =
+                |(key, active): (usize, &Active)| active.phase.is_late(now, timeout).then_some((key, active.phase));
             let late: Vec<_> = member.requests.borrow().iter().filter_map(is_late).collect();
-            for (key, unanswered) in late {
-                if unanswered {
+            for (key, phase) in late {
+                if let Phase::Handling { .. } = phase {
                     let waiting = member.zone.waiting().unwrap_or_else(|| "a guest is running".to_string());
                     tracing::warn!("{}: no answer within {timeout:?}: {waiting}", self.service.name);
                 }
@@ -296,13 +295,11 @@ impl Member {
 
     /// Ready when the request was given up.
     fn poll_abandoned(&self, key: usize, task: &Context<'_>) -> Poll<()> {
-        let active = &mut self.requests.borrow_mut()[key];
-        if active.phase == Phase::Abandoned {
-            return Poll::Ready(());
-        }
-        if !active.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-            active.waker = Some(task.waker().clone());
-        }
+        let old = match &mut self.requests.borrow_mut()[key] {
+            Active { phase: Phase::Abandoned, .. } => return Poll::Ready(()),
+            active => keep_waker(&mut active.waker, task),
+        };
+        drop(old);
         Poll::Pending
     }
 

@@ -7,7 +7,7 @@
 //! Knows nothing of HTTP.
 
 use crate::executor::net::TcpStream;
-use crate::executor::sync::Notify;
+use crate::executor::sync::{Notify, keep_waker};
 use crate::executor::{self, turn_began};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use slab::Slab;
@@ -125,10 +125,8 @@ impl Connection {
 
     /// What to do. Wakes `task` when that changes. `Finish` is said once.
     pub fn order(&self, task: &Context<'_>) -> Order {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-            *waker = Some(task.waker().clone());
-        }
+        let old = keep_waker(&mut self.waker.borrow_mut(), task);
+        drop(old);
         let order = self.order.get();
         if order == Order::Finish {
             self.order.set(Order::Finishing);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::super::sync::{Full, Notify, Semaphore};
+use super::super::sync::{Full, Notify, Semaphore, keep_waker};
 use super::*;
 
 #[test]
@@ -112,4 +112,25 @@ fn an_early_phase_is_reached_by_a_later_one() {
         draining.await.expect("a result");
         stopping.await.expect("a result");
     });
+}
+
+struct Silent;
+
+impl std::task::Wake for Silent {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_is_kept_once_and_the_one_that_it_replaces_is_given_back() {
+    let [first, second] = [Arc::new(Silent), Arc::new(Silent)];
+    let wakers = [first.clone(), second.clone()].map(std::task::Waker::from);
+    let tasks = wakers.each_ref().map(std::task::Context::from_waker);
+    let mut place = None;
+    assert!(keep_waker(&mut place, &tasks[0]).is_none());
+    assert!(keep_waker(&mut place, &tasks[0]).is_none(), "it is there");
+    assert_eq!(Arc::strong_count(&first), 3, "ours, the task's, the one kept");
+    let old = keep_waker(&mut place, &tasks[1]).expect("another was there");
+    assert!(old.will_wake(tasks[0].waker()));
+    drop((old, place));
+    assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (2, 2));
 }

@@ -198,7 +198,7 @@ impl Default for Limits {
 /// Objects of one sort that a zone may have: what is behind a handle takes up to a few hundred bytes of the host's memory.
 const OBJECTS_MAX: usize = 1 << 18;
 
-/// Keeps an object for guests; `what` names its sort. Gives its position.
+/// Keeps an object for guests; `what` names its sort. Gives its position. Always inlined, so that objects are made in their place.
 #[inline(always)]
 pub(super) fn add<T>(objects: &mut Slab<T>, object: T, what: &str) -> Result<u32> {
     if objects.len() >= OBJECTS_MAX {

@@ -3,6 +3,7 @@
 //! Most timers are timeouts, later than the others and cancelled soon: arming one is O(1) then, and so is cancelling any, because
 //! its entry stays in the heap until it comes up, or until most entries are such. The kernel sees one timeout per wait,
 //! whatever the number of timers. Times are exact to the kernel's clock; nothing is rounded to ticks. A timer never fires early.
+//! What comes with each request and need not be exact arms none, but is looked after (`look_after`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -38,6 +38,7 @@ const PRODUCERS: u64 = {
     hash = fingerprint(hash, include_bytes!("fact.rs"));
     hash = fingerprint(hash, include_bytes!("shims/mod.rs"));
     hash = fingerprint(hash, include_bytes!("shims/asm.rs"));
+    hash = fingerprint(hash, include_bytes!("shims/call.rs"));
     hash = fingerprint(hash, include_bytes!("shims/record.rs"));
     hash = fingerprint(hash, include_bytes!("shims/fibers.rs"));
     hash = fingerprint(hash, include_bytes!("plan.rs"));

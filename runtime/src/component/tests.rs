@@ -611,6 +611,19 @@ fn the_key_depends_on_every_link_and_their_order_but_not_on_file_names() {
 }
 
 #[test]
+fn the_key_depends_on_every_source_that_decides_what_an_entry_contains() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/component");
+    let cache = std::fs::read_to_string(sources.join("cache.rs")).unwrap();
+    let files =
+        ["", "shims"].map(|directory| std::fs::read_dir(sources.join(directory)).unwrap()).into_iter().flatten();
+    for file in files.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|it| it == "rs")) {
+        let name = file.strip_prefix(&sources).unwrap().to_str().unwrap();
+        let known = cache.contains(&format!("include_bytes!({name:?})"));
+        assert_eq!(known, !["cache.rs", "tests.rs"].contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn a_damaged_entry_is_a_miss_and_is_replaced() {
     let scratch = Scratch::new();
     let (cache, chain) = (scratch.cache(), small_chain());

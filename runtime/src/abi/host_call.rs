@@ -204,9 +204,8 @@ where
             }
             Poll::Pending => {
                 let state = store.data_mut();
-                let handle = state.add_subtask(instance, SubtaskState::Started, Callee::Host(index))?;
-                let subtask = state.handles(instance).get(handle)?.object;
-                state.subtasks[subtask as usize].lenders = Some(lent);
+                let (handle, subtask) =
+                    state.add_subtask(instance, SubtaskState::Started, Callee::Host(index), lent)?;
                 let entry = &mut state.host_calls[index as usize];
                 entry.waiter = Waiter::Subtask(subtask);
                 entry.future = Some(pending);

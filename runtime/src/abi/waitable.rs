@@ -176,20 +176,20 @@ impl State {
         Ok(())
     }
 
-    /// Takes the waitable out of its set, if it is in one.
+    /// Takes the waitable, which is known to be one, out of its set, if it is in one.
+    #[inline(always)]
     pub(crate) fn leave_set(&mut self, instance: u32, waitable: u32) {
-        let Ok(slot) = self.handles(instance).get(waitable) else { return };
-        let (set, pending) = (slot.set, slot.event != EventCode::None);
+        let handles = &mut self.instances[instance as usize].handles;
+        let slot = handles.known(waitable);
+        let (set, pending) = (std::mem::replace(&mut slot.set, NONE), slot.event != EventCode::None);
         if set == NONE {
             return;
         }
         let entry = &mut self.sets[set as usize];
         entry.elements -= 1;
-        let handles = &mut self.instances[instance as usize].handles;
         if pending {
             entry.unlink(handles, waitable);
         }
-        handles.known(waitable).set = NONE;
     }
 
     /// `set_pending_event`: overwrites an event that is already pending.
@@ -275,7 +275,10 @@ impl State {
         let event = std::mem::replace(&mut slot.event, EventCode::None);
         assert!(event != EventCode::None, "only a pending event is delivered");
         let payload = match slot.kind {
-            Kind::Subtask => self.deliver_subtask(instance, waitable),
+            Kind::Subtask => {
+                let subtask = slot.object;
+                self.deliver_subtask(subtask)
+            }
             _ => {
                 let (stream, payload) = (&mut self.streams[slot.object as usize], (!slot.lazy).then_some(slot.payload));
                 match stream.extension {

@@ -45,8 +45,8 @@ impl State {
         let task = self.tasks.insert(Task { params: params.to_vec(), callback, exclusive, ..task }) as u32;
         let status = match adapter.lower {
             Lower::Async { .. } => {
-                let handle = self.add_subtask(caller, SubtaskState::Starting, Callee::Task(task))?;
-                let subtask = self.handles(caller).get(handle)?.object;
+                let (handle, subtask) =
+                    self.add_subtask(caller, SubtaskState::Starting, Callee::Task(task), Vec::new())?;
                 self.tasks[task as usize].caller = Caller::Guest { subtask: Some(subtask) };
                 SubtaskState::Starting as u32 | handle << 4
             }

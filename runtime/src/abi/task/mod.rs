@@ -214,8 +214,13 @@ impl State {
         let async_type = records.field(record, record::FLAGS) & record::FLAG_ASYNC != 0;
         // Only a sync lift has no signature to return with.
         let exclusive = async_type && records.field(record, record::RETURN_SIGNATURE) == 0;
-        let task =
-            Task { exclusive, async_type, ..Task::new(record, instance, Caller::Guest { subtask: None }, Run::Active) };
+        let task = Task::new(record, instance, Caller::Guest { subtask: None }, Run::Active);
+        self.insert_task(Task { exclusive, async_type, ..task })
+    }
+
+    /// Keeps a task that has a record.
+    fn insert_task(&mut self, task: Task) -> u32 {
+        let record = task.record;
         let task = self.tasks.insert(task) as u32;
         self.records().set_field(record, record::HOST, task + 1);
         task
@@ -226,16 +231,22 @@ impl State {
         let adapter = &self.compiled.plan.adapters[n as usize];
         let (caller, callee, lower, lift, async_type) =
             (adapter.caller, adapter.callee, adapter.lower, adapter.lift, adapter.async_type);
-        let task = self.task_of_or_new(record);
-        let callback = self.layout().callback_of(lift);
-        let entry = &mut self.tasks[task as usize];
-        entry.instance = callee;
-        entry.callback = callback;
-        entry.exclusive = lift.needs_exclusive();
-        entry.async_type = async_type;
-        let flags = self.flags(record) | record::FLAG_DETACHED | record::FLAG_BASE;
-        self.records().set_field(record, record::FLAGS, flags);
-        let resolved = self.records().field(record, record::RESOLVED) != 0;
+        let (callback, exclusive) = (self.layout().callback_of(lift), lift.needs_exclusive());
+        let mut fields = self.records().fields(record);
+        fields.set(record::FLAGS, fields.get(record::FLAGS) | record::FLAG_DETACHED | record::FLAG_BASE);
+        let (known, resolved) = (fields.get(record::HOST).checked_sub(1), fields.get(record::RESOLVED) != 0);
+        let task = match known {
+            None => {
+                let task = Task::new(record, callee, Caller::Guest { subtask: None }, Run::Active);
+                self.insert_task(Task { callback, exclusive, async_type, ..task })
+            }
+            Some(task) => {
+                let entry = &mut self.tasks[task as usize];
+                (entry.instance, entry.callback) = (callee, callback);
+                (entry.exclusive, entry.async_type) = (exclusive, async_type);
+                task
+            }
+        };
         if code != PARKED.cast_unsigned() {
             self.after_code(task, code)?;
         }
@@ -244,12 +255,9 @@ impl State {
         }
         match lower {
             Lower::Async { .. } => {
-                let handle = self.add_subtask(caller, SubtaskState::Started, Callee::Task(task))?;
-                let subtask = self.handles(caller).get(handle)?.object;
-                let entry = &mut self.tasks[task as usize];
-                entry.caller = Caller::Guest { subtask: Some(subtask) };
-                let lent = std::mem::take(&mut entry.lent);
-                self.subtasks[subtask as usize].lenders = Some(lent);
+                let lent = std::mem::take(&mut self.tasks[task as usize].lent);
+                let (handle, subtask) = self.add_subtask(caller, SubtaskState::Started, Callee::Task(task), lent)?;
+                self.tasks[task as usize].caller = Caller::Guest { subtask: Some(subtask) };
                 Ok(SubtaskState::Started as u32 | handle << 4)
             }
             Lower::SyncNone | Lower::SyncFlat | Lower::SyncRetptr => {
@@ -261,13 +269,20 @@ impl State {
         }
     }
 
-    pub(crate) fn add_subtask(&mut self, instance: u32, state: SubtaskState, callee: Callee) -> Result<u32> {
-        let subtask =
-            Subtask { instance, handle: 0, state, callee, lenders: Some(Vec::new()), cancellation_requested: false };
+    /// Gives the handle of the new subtask, which is `instance`'s, and its position.
+    pub(crate) fn add_subtask(
+        &mut self,
+        instance: u32,
+        state: SubtaskState,
+        callee: Callee,
+        lenders: Vec<Lender>,
+    ) -> Result<(u32, u32)> {
+        let lenders = Some(lenders);
+        let subtask = Subtask { instance, handle: 0, state, callee, lenders, cancellation_requested: false };
         let object = state::add(&mut self.subtasks, subtask, "calls that wait")?;
         let handle = self.handles(instance).add(Slot::new(Kind::Subtask, 0, object))?;
         self.subtasks[object as usize].handle = handle;
-        Ok(handle)
+        Ok((handle, object))
     }
 
     /// Puts a task into the ready queue, once.
@@ -365,6 +380,7 @@ impl State {
     }
 
     /// `deliver_resolve` for a caller that has no subtask.
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, lent: Vec<Lender>) {
         for (instance, handle) in lent {
             if let Ok(slot) = self.handles(instance).get_mut(handle) {
@@ -395,6 +411,7 @@ impl State {
         }
     }
 
+    #[inline(always)]
     fn resolve_subtask(&mut self, subtask: u32, state: SubtaskState) {
         let Some(entry) = self.subtasks.get_mut(subtask as usize) else { return };
         entry.state = state;
@@ -411,12 +428,13 @@ impl State {
     }
 
     /// The payload of a subtask's event, and what its delivery changes.
-    pub(crate) fn deliver_subtask(&mut self, instance: u32, handle: u32) -> u32 {
-        let object = self.handles(instance).get(handle).expect("the caller looked it up").object;
-        let subtask = &mut self.subtasks[object as usize];
+    #[inline(always)]
+    pub(crate) fn deliver_subtask(&mut self, subtask: u32) -> u32 {
+        let subtask = &mut self.subtasks[subtask as usize];
         let state = subtask.state;
-        if state.resolved() {
-            let lenders = subtask.lenders.take().unwrap_or_default();
+        if state.resolved()
+            && let Some(lenders) = subtask.lenders.take()
+        {
             self.give_back(lenders);
         }
         state as u32

@@ -102,6 +102,33 @@ impl<'a> FactModule<'a> {
         Ok(callers)
     }
 
+    /// Does the function give its parameters as they came, and leave everything else as it was? Flags may be other for a while:
+    /// nobody but the function itself runs meanwhile.
+    pub(super) fn hands_on(&self, name: &str) -> Result<bool> {
+        let (signature, body) = (self.signature(name)?, self.body(name)?);
+        let (mut stack, mut locals, mut globals) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for operator in body.get_operators_reader()? {
+            match operator? {
+                Operator::LocalGet { local_index: n } => stack.push(*locals.get(&n).unwrap_or(&Origin::Local(n))),
+                Operator::LocalSet { local_index: n } => drop(stack.pop().map(|value| locals.insert(n, value))),
+                Operator::LocalTee { local_index: n } => drop(stack.last().map(|value| locals.insert(n, *value))),
+                Operator::GlobalGet { global_index: n } => stack.push(*globals.get(&n).unwrap_or(&Origin::Global(n))),
+                Operator::GlobalSet { global_index: n } => drop(stack.pop().map(|value| globals.insert(n, value))),
+                Operator::I32Const { .. } => stack.push(Origin::Constant),
+                Operator::End => {}
+                _ => return Ok(false),
+            }
+        }
+        let params = (0..signature.params.len() as u32).map(Origin::Local);
+        Ok(params.eq(stack) && globals.iter().all(|(global, value)| *value == Origin::Global(*global)))
+    }
+
+    fn body(&self, name: &str) -> Result<&wasmparser::FunctionBody<'a>> {
+        let function = *self.exports.get(name).context("not exported")?;
+        let position = function.checked_sub(self.imported).context("an import")?;
+        self.bodies.get(position as usize).context("no body")
+    }
+
     /// The module, whose bytes are `wasm`, as we run it: `may_block`, the global by that number, is always set, words of a memory
     /// that comes after all other imports stand for the globals `may_leave`, so that the host sees them, and what is said of
     /// `memories` with 64-bit pointers is right. Those come in the order of the imports, with their minimal pages.
@@ -119,9 +146,7 @@ impl<'a> FactModule<'a> {
     }
 
     pub(super) fn adapter_body(&self, name: &str) -> Result<AdapterBody> {
-        let function = *self.exports.get(name).context("not exported")?;
-        let position = function.checked_sub(self.imported).context("an import")?;
-        let body = self.bodies.get(position as usize).context("no body")?;
+        let body = self.body(name)?;
         let (mut constants, mut calls, mut references) = (Vec::new(), Vec::new(), 0);
         for operator in body.get_operators_reader()? {
             match operator? {
@@ -158,6 +183,16 @@ impl<'a> FactModule<'a> {
             async_callee,
         })
     }
+}
+
+/// Where a value comes from that a function has not computed.
+#[derive(Clone, Copy, PartialEq)]
+enum Origin {
+    /// What the local was at the start.
+    Local(u32),
+    /// What the global was at the start.
+    Global(u32),
+    Constant,
 }
 
 /// FACT tags strings in this bit whatever the memory, the specification in the highest one.

@@ -508,6 +508,8 @@ pub struct Adapter {
     pub signature: Signature,
     /// `start`: flat parameters of the caller in, those of the callee out.
     pub start: Signature,
+    /// Does `start` give what it gets, so that it need not be called?
+    pub hands_on: bool,
     /// `return`: flat results of the callee in, those of the caller out.
     pub return_: Signature,
     /// The lifted core function.

@@ -204,7 +204,7 @@ fn sixteen_times_the_same_middleware_is_compiled_once() {
 }
 
 #[test]
-fn calls_of_one_shape_share_their_code() {
+fn many_calls_of_one_shape_share_their_code_and_few_have_their_own() {
     // Sizes of the functions that shims of a chain have.
     let sizes = |middlewares: usize| {
         let mut chain = vec![link("mw.wasm", &middleware("0.3.2")); middlewares];
@@ -219,12 +219,13 @@ fn calls_of_one_shape_share_their_code() {
         });
         bodies.collect::<Vec<_>>()
     };
-    let (one, eight) = (sizes(1), sizes(8));
     // What makes a call is large; what hands over which call it is, and `task.return`, are not.
-    let is_large = |size: &&usize| **size > 200;
-    assert!(eight.len() > one.len(), "{one:?} {eight:?}");
-    assert!(one.iter().filter(is_large).count() > 0, "{one:?}");
-    assert_eq!(one.iter().filter(is_large).count(), eight.iter().filter(is_large).count(), "{one:?} {eight:?}");
+    let large = |middlewares| sizes(middlewares).iter().filter(|size| **size > 200).count();
+    let few = shims::OWN_CODE_MAX;
+    assert_eq!(large(few) - large(1), few - 1);
+    assert_eq!(large(few + 1), large(1));
+    assert_eq!(large(2 * few), large(few + 1));
+    assert!(sizes(2 * few).len() > sizes(few + 1).len());
 }
 
 #[test]
@@ -442,15 +443,36 @@ fn shims_of_every_kind_of_call_are_valid() {
                 assert!(message(translated.err().expect(&text)).contains("no adapter can be made"), "{text}");
                 continue;
             }
-            let translated = translated.unwrap_or_else(|error| panic!("{error:#}\n{text}"));
-            let fast = translated.plan.adapters.len();
+            let mut plan = translated.unwrap_or_else(|error| panic!("{error:#}\n{text}")).plan;
+            let fast = plan.adapters.len();
             assert_eq!(fast, usize::from(lower == "async" || lift != "sync"), "{lower} {lift}");
-            for (fibers, features) in [(false, core_features()), (true, core_features() | STACKS)] {
-                let generated = shims::generate(&translated.plan, fibers).unwrap();
+            let own = [(false, core_features()), (true, core_features() | STACKS)].map(|features| (1, features));
+            let shared = own.map(|(_, features)| (shims::OWN_CODE_MAX + 1, features));
+            for (times, (fibers, features)) in own.into_iter().chain(shared) {
+                let adapters = plan.adapters.iter().take(fast);
+                plan.adapters = std::iter::repeat_n(adapters, times).flatten().cloned().collect();
+                let generated = shims::generate(&plan, fibers).unwrap();
                 let mut validator = wasmparser::Validator::new_with_features(features);
                 validator.validate_all(&generated.wasm).unwrap_or_else(|error| panic!("{error}\n{text}"));
             }
         }
+    }
+}
+
+#[test]
+fn a_start_that_gives_what_it_gets_is_not_called() {
+    let widths = ["i32", "i32"];
+    for (param, hands_on) in [
+        ("", true),
+        (r#"(param "a" u32) (param "b" f64)"#, true),
+        (r#"(param "a" char) (param "b" f64)"#, false),
+        (r#"(param "a" u8) (param "b" f64)"#, false),
+        (r#"(param "a" bool) (param "b" f64)"#, false),
+        (r#"(param "s" string)"#, false),
+    ] {
+        let text = call("async", "callback", "async", param, "(result u32)", widths).unwrap();
+        let plan = translate::translate(&wat(&text)).unwrap().plan;
+        assert_eq!(plan.adapters.iter().map(|adapter| adapter.hands_on).collect::<Vec<_>>(), [hands_on], "{param}");
     }
 }
 

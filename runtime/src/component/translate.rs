@@ -313,6 +313,7 @@ impl<'a> Planner<'a> {
                     instance: body.callee,
                 }),
                 signature: fact.signature(name)?,
+                hands_on: fact.hands_on(&format!("[async-start]{name}"))?,
                 start: fact.signature(&format!("[async-start]{name}"))?,
                 return_: fact.signature(&format!("[async-return]{name}"))?,
                 callee_signature: fact.signature(&format!("[adapter-callee]{name}"))?,

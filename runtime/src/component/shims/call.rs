@@ -1,13 +1,13 @@
 //! Calls from one component instance to another.
 //!
 //! A call stays in wasm: a record for the task, the adapter's `start`, the callee. The host is entered only if the callee may not
-//! be entered now, or has not finished when it comes back. Adapters of one shape share this code, because a request that goes
-//! through a long chain has to fetch it for each link otherwise. What they differ in, they hand over.
+//! be entered now, or has not finished when it comes back. Where there are many, adapters of one shape share this code, because a
+//! request that goes through a long chain has to fetch it for each link otherwise. What they differ in, they hand over.
 
 use super::asm::{Asm, memarg};
 use super::{
-    Adapter, CoreType, HostImport, Layout, LiftKind, Lower, MUST_WAIT, PARKED, ShimModule, Signature, export, fibers,
-    job_signature, mode, record, retptr_field, return_signature,
+    Adapter, CoreType, HostImport, Layout, LiftKind, Lower, MUST_WAIT, OWN_CODE_MAX, PARKED, ShimModule, Signature,
+    export, fibers, job_signature, mode, record, retptr_field, return_signature,
 };
 use crate::component::plan::Plan;
 use wasm_encoder::{BlockType, Catch, Instruction, ValType};
@@ -39,7 +39,7 @@ impl Shape {
         &self.adapter.signature.params
     }
 
-    /// The parameters, the adapter, and its task's instance and signature as they stand next to each other in a record.
+    /// The parameters, the adapter, and its `identity`.
     fn signature(&self) -> Signature {
         let Signature { params, results } = &self.adapter.signature;
         Signature { params: [&params[..], &[CoreType::I32, CoreType::I64]].concat(), results: results.clone() }
@@ -64,11 +64,16 @@ struct Callee {
     identity: u32,
 }
 
-/// The functions of one shape.
+/// The functions of one shape. Only where there are many adapters is there one that makes their calls.
 struct Shared {
     shape: Shape,
-    call: u32,
+    call: Option<u32>,
     job: u32,
+}
+
+/// The instance of an adapter's task and what its `task.return` must present, as they stand next to each other in a record.
+fn identity(adapter: &Adapter) -> i64 {
+    (u64::from(return_signature(adapter)) << 32 | u64::from(adapter.callee)).cast_signed()
 }
 
 /// The first adapter that the caller sees with the same type as adapter `n`.
@@ -83,56 +88,77 @@ impl ShimModule<'_> {
         let plan = self.plan;
         let mut known: Vec<Shared> = Vec::new();
         let mut jobs = Vec::new();
-        for (n, adapter) in plan.adapters.iter().enumerate() {
+        for (n, adapter) in (0..).zip(&plan.adapters) {
             let shape = Shape::of(plan, adapter, self.fibers.is_some());
             let shared = known.iter().position(|shared| shared.shape == shape).unwrap_or_else(|| {
                 let job = self.job_of(&shape);
-                let call = self.call_of(&shape, first_of_type(plan, n as u32));
+                let share = plan.adapters.len() > OWN_CODE_MAX;
+                let call = share.then(|| self.shared_call(&shape, first_of_type(plan, n)));
                 known.push(Shared { shape, call, job });
                 known.len() - 1
             });
-            self.adapter(n as u32, adapter, known[shared].call);
-            jobs.push(known[shared].job);
+            let Shared { shape, call, job } = &known[shared];
+            let function = match *call {
+                Some(call) => self.hand_over(n, adapter, call),
+                None => self.own_call(n, adapter, shape),
+            };
+            self.export_function(&export::adapter(n), function);
+            jobs.push(*job);
         }
         jobs
     }
 
-    /// What the caller imports: hands over what sets adapter `n` apart.
-    fn adapter(&mut self, n: u32, adapter: &Adapter, call: u32) {
+    /// What the caller imports as adapter `n`: hands over what sets it apart.
+    fn hand_over(&mut self, n: u32, adapter: &Adapter, call: u32) -> u32 {
         let mut asm = Asm::new(adapter.signature.params.len() as u32);
         self.trap_unless_may_leave(&mut asm, adapter.caller);
-        let identity = u64::from(return_signature(adapter)) << 32 | u64::from(adapter.callee);
-        asm.params().const_(n).op(Instruction::I64Const(identity.cast_signed())).op(Instruction::ReturnCall(call));
-        let function = self.define(&adapter.signature, asm);
-        self.export_function(&export::adapter(n), function);
+        asm.params().const_(n).op(Instruction::I64Const(identity(adapter))).op(Instruction::ReturnCall(call));
+        self.define(&adapter.signature, asm)
     }
 
-    /// Straight from caller to callee, to the host only if the callee is not free or not finished.
-    fn call_of(&mut self, shape: &Shape, like: u32) -> u32 {
-        let adapter = &shape.adapter;
+    /// What the caller imports as adapter `n`, with code of its own.
+    fn own_call(&mut self, n: u32, adapter: &Adapter, shape: &Shape) -> u32 {
+        let mut asm = Asm::new(shape.params().len() as u32);
+        let (position, callee) = (asm.local(ValType::I32), asm.local(ValType::I64));
+        self.trap_unless_may_leave(&mut asm, adapter.caller);
+        asm.const_(n).set(position).op(Instruction::I64Const(identity(adapter))).set(callee);
+        self.call_of(&mut asm, shape, first_of_type(self.plan, n), position, callee);
+        self.define(&adapter.signature, asm)
+    }
+
+    /// The code that adapters of `shape` hand over to.
+    fn shared_call(&mut self, shape: &Shape, like: u32) -> u32 {
         let params = shape.params().len() as u32;
         let mut asm = Asm::new(params + 2);
+        self.call_of(&mut asm, shape, like, params, params + 1);
+        self.define(&shape.signature(), asm)
+    }
+
+    /// Straight from caller to callee, to the host only if the callee is not free or not finished. What sets the adapter apart is in
+    /// the locals `position` and `identity`.
+    fn call_of(&mut self, asm: &mut Asm, shape: &Shape, like: u32, position: u32, identity: u32) {
+        let adapter = &shape.adapter;
+        let params = shape.params().len() as u32;
         let mut local = || asm.local(ValType::I32);
-        let (callee, parent) = (Callee { words: local(), identity: params + 1 }, local());
-        let locals = Locals { adapter: params, task: local(), code: local() };
+        let (callee, parent) = (Callee { words: local(), identity }, local());
+        let locals = Locals { adapter: position, task: local(), code: local() };
         if adapter.async_type {
             asm.get(callee.identity).op(Instruction::I32WrapI64).const_(record::INSTANCE_SIZE);
             asm.op(Instruction::I32Mul).set(callee.words);
             if !matches!(adapter.lower, Lower::Async { .. }) {
-                self.trap_unless_may_block(&mut asm);
+                self.trap_unless_may_block(asm);
             }
         }
-        self.admit(&mut asm, shape, like, locals, callee);
-        self.push_task(&mut asm, shape, locals, callee, parent);
+        self.admit(asm, shape, like, locals, callee);
+        self.push_task(asm, shape, locals, callee, parent);
         match shape.own_stack {
-            true => self.run_on_own_stack(&mut asm, shape, locals),
-            false => self.run_behind_barrier(&mut asm, adapter, locals, |asm| asm.first(params)),
+            true => self.run_on_own_stack(asm, shape, locals),
+            false => self.run_behind_barrier(asm, adapter, locals, |asm| asm.first(params)),
         }
         asm.set_current_to(parent);
-        self.release(&mut asm, shape, locals, callee);
-        self.promote_or_free(&mut asm, shape, locals);
+        self.release(asm, shape, locals, callee);
+        self.promote_or_free(asm, shape, locals);
         asm.adapter_result(adapter, locals.task);
-        self.define(&shape.signature(), asm)
     }
 
     /// Only a function of async type is held back by the gate (CanonicalABI.md, `Task.enter_implicit_thread`).
@@ -228,7 +254,7 @@ impl ShimModule<'_> {
         asm.call(self.host(HostImport::Uncaught)).op(Instruction::Unreachable).end();
     }
 
-    /// `start`, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
+    /// `start`, unless it does nothing, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
     fn run_callee(
         &mut self,
         asm: &mut Asm,
@@ -242,7 +268,9 @@ impl ShimModule<'_> {
         if adapter.start.params.len() < adapter.signature.params.len() {
             asm.op(Instruction::Drop);
         }
-        asm.slot_of(locals.adapter, Layout::START).call_indirect_at(start_ty);
+        if !adapter.hands_on {
+            asm.slot_of(locals.adapter, Layout::START).call_indirect_at(start_ty);
+        }
         asm.slot_of(locals.adapter, Layout::CALLEE).call_indirect_at(callee_ty);
         match adapter.lift {
             LiftKind::Callback(_) => {

@@ -338,12 +338,27 @@ impl World {
 
     /// The operation that broke a rule, if one did.
     pub fn trapped_op(&self) -> Option<Op> {
+        let thread = self.trapped_thread()?;
+        self.code.program.op(thread.script?, thread.pc.checked_sub(1)?)
+    }
+
+    /// What is wrong with a return whatever is returned, if that is the operation that broke a rule: which of them, and of those that
+    /// the value breaks, is found first is nobody's concern but that of the message.
+    pub fn wrong_return(&self) -> Vec<Rule> {
+        let returns = matches!(self.trapped_op(), Some(Op::TaskReturn { .. } | Op::Resolve { .. } | Op::Return { .. }));
+        let Some(thread) = self.trapped_thread().filter(|_| returns) else { return Vec::new() };
+        let task = &self.tasks[thread.task];
+        let faults =
+            [(Rule::ReturnOnce, task.state == TaskState::Resolved), (Rule::ReturnBorrows, task.num_borrows > 0)];
+        faults.into_iter().filter(|(_, wrong)| *wrong).map(|(rule, _)| rule).collect()
+    }
+
+    fn trapped_thread(&self) -> Option<&Thread> {
         self.trapped?;
-        let thread = self.stack.iter().rev().find_map(|frame| match frame {
+        self.stack.iter().rev().find_map(|frame| match frame {
             Frame::Thread(t) => self.threads.get(t.0),
             _ => None,
-        })?;
-        self.code.program.op(thread.script?, thread.pc.checked_sub(1)?)
+        })
     }
 
     /// How the run has ended, if nobody can run any more.

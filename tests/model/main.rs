@@ -159,7 +159,23 @@ fn compare(name: &str, count: u64, write: impl Fn(u64) -> Program) {
 }
 
 /// Programs that showed faults of the runtime, made small.
-const ONCE: [(&str, &str); 7] = [
+const ONCE: [(&str, &str); 8] = [
+    (
+        "a task that returns twice, and nothing good the second time, breaks two rules",
+        "instance - -
+        instance - -
+        func 1 async callback 0 - - - -
+        func 2 async callback 1 - - - own2
+        host 2
+        script
+          call 1 async #0 #0 #4 0 0
+        script
+          resource.new 7 6
+          resolve s6
+          resolve #4
+        script
+          call 0 async #0 #0 #0 0 2",
+    ),
     (
         "a cancellation that comes late is not delivered to a task that has returned",
         "instance - -

@@ -84,6 +84,8 @@ pub fn agree(program: &Program, shown: &Shown, message: &str, worlds: &[World]) 
     if worlds.iter().filter_map(World::trapped_op).any(|op| is_synchronous(&op)) {
         broken.insert(Rule::CannotBlock);
     }
+    // A task may return once, and with nothing borrowed, whatever it returns.
+    broken.extend(worlds.iter().flat_map(World::wrong_return));
     // A buffer can be wrong whatever else is.
     broken.extend(worlds.iter().filter_map(World::trapped_op).flat_map(|op| wrong_buffer(&op)));
     while let Some(rule) = open.pop() {

@@ -174,6 +174,23 @@ fn a_guest_that_spins_gets_504_and_does_not_stall_its_core() {
 }
 
 #[test]
+fn a_server_that_nobody_asks_sleeps_and_a_guest_that_spins_then_is_ended() {
+    on_both_alone(|io| {
+        let server = serve(io, &["spin"]).args("--timeout 1").start();
+        server.get("/").expect(200, SPIN);
+        thread::sleep(Duration::from_millis(300));
+        let before = server.sleeps();
+        thread::sleep(Duration::from_secs(1));
+        let sleeps = server.sleeps() - before;
+        assert!(sleeps < 20, "woken {sleeps} times in a second");
+        let start = Instant::now();
+        server.get("/spin").expect_status(504);
+        let took = start.elapsed();
+        assert!(Duration::from_millis(900) < took && took < Duration::from_millis(2500), "{took:?}");
+    });
+}
+
+#[test]
 fn several_that_spin_are_all_ended() {
     on_both_alone(|io| {
         let server = one_each(io, &["spin"]).args("--timeout 1").start();

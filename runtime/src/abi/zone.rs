@@ -12,7 +12,7 @@ use super::state::{Census, Limits, State};
 use super::task::HostCaller;
 use super::wake::Bell;
 use super::{Component, MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, Result, host_end, instantiate};
-use crate::component::EPOCH_TICK;
+use crate::component::{EPOCH_TICK, epoch};
 use crate::executor;
 use crate::host::value::{Lift, Lower, lift_result, lower_params};
 use std::any::Any;
@@ -35,6 +35,8 @@ const SLICE_TICKS: u64 = 2;
 
 /// How long a guest may hold its thread while others wait: a slice is over between one tick earlier and now.
 pub const SLICE: Duration = EPOCH_TICK.saturating_mul(SLICE_TICKS as u32);
+
+const _: () = assert!(SLICE_TICKS < epoch::LOOK_TICKS as u64, "the epoch must not stand still before a slice is over");
 
 /// Slices that instantiation may take: start functions run without a fiber, so they cannot be put aside.
 const START_SLICES_MAX: u32 = 400;
@@ -121,7 +123,7 @@ impl Zone {
             let mut store = Store::new(component.shims.module().engine(), state);
             store.limiter(|state| state as &mut dyn ResourceLimiter);
             interrupt(&mut store, control.clone(), limits.slices_max);
-            store.set_epoch_deadline(SLICE_TICKS);
+            begin_slice(&mut store);
             let pump = match instantiate::instantiate(&mut store, &component.compiled, &component.shims) {
                 Ok(pump) => pump,
                 Err(failed) => {
@@ -243,7 +245,7 @@ impl Zone {
         state.budget = state.limits.jobs_per_entry;
         let ready = state.has_work();
         if ready {
-            store.set_epoch_deadline(SLICE_TICKS);
+            begin_slice(store);
         }
         ready
     }
@@ -445,10 +447,18 @@ impl Drop for Inner {
     }
 }
 
+/// What is entered next may run for a slice.
+#[inline]
+fn begin_slice(store: &mut Store<State>) {
+    store.set_epoch_deadline(SLICE_TICKS);
+    epoch::guest_runs();
+}
+
 /// Runs an entry, slice by slice. After each, everybody else on this thread goes first.
 async fn slices<T>(entry: impl Future<Output = T>) -> T {
     let mut entry = std::pin::pin!(entry);
     poll_fn(|task| {
+        epoch::guest_runs();
         let entry = entry.as_mut().poll(task);
         if entry.is_pending() {
             executor::give_way();
@@ -472,6 +482,7 @@ fn interrupt(store: &mut Store<State>, control: Arc<Control>, slices_max: u32) {
         if control.kill.load(Ordering::Relaxed) {
             return Err(format_err!("the zone was killed while a guest was running"));
         }
+        epoch::guest_runs();
         let slices = control.slices.fetch_add(1, Ordering::Relaxed);
         if control.on_fiber.load(Ordering::Relaxed) {
             if slices >= slices_max {

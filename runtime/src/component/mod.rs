@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use cache::Cache;
 use compose::{ComposeError, Link, compose};
+pub use epoch::{EPOCH_TICK, tick};
 use plan::Plan;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use wasmtime::{Config, Engine, Module, ModuleExport, OptLevel, WasmBacktraceDeta
 
 pub mod cache;
 pub mod compose;
+pub(crate) mod epoch;
 mod fact;
 pub mod plan;
 pub mod shims;
@@ -29,25 +31,6 @@ mod tests;
 
 /// Frames of a guest's backtrace that a trap report keeps: enough to see who called whom, short enough for one log line each.
 const BACKTRACE_FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
-
-/// How often the epoch advances, by which running guests are interrupted.
-pub const EPOCH_TICK: std::time::Duration = std::time::Duration::from_micros(2500);
-
-/// Advances the engine's epoch for as long as the process lives. Once per process.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn tick(engine: &Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(EPOCH_TICK);
-        }
-    };
-    std::thread::Builder::new().name("epoch".into()).spawn(tick).map(drop)
-}
 
 /// An engine with our configuration. One per process: modules belong to the engine that made them.
 ///

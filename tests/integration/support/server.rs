@@ -228,6 +228,19 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of kB")
     }
 
+    /// How often its threads have gone to sleep so far.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("our child has a /proc entry");
+        // One that ends in between is left out.
+        let statuses =
+            threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
+        let count = |status: String| -> Option<u64> {
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
+        };
+        statuses.map(|status| count(status).expect("Linux counts them")).sum()
+    }
+
     /// Repeats `round` until the resident memory has come to rest: a round has added less than `growth_kib_max`.
     ///
     /// # Panics

@@ -170,6 +170,12 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
+/// The number behind `name` in a `status` file of `/proc`.
+fn status_value(status: &str, name: &str) -> u64 {
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
 /// A server that runs.
 pub(crate) struct Server {
     child: Child,
@@ -223,9 +229,7 @@ impl Server {
     pub(crate) fn memory_kib(&self, name: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("our child has a /proc entry");
-        let line =
-            status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of kB")
+        status_value(&status, name)
     }
 
     /// How often its threads have gone to sleep so far.
@@ -235,10 +239,7 @@ impl Server {
         // One that ends in between is left out.
         let statuses =
             threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
-        let count = |status: String| -> Option<u64> {
-            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok())
-        };
-        statuses.map(|status| count(status).expect("Linux counts them")).sum()
+        statuses.map(|status| status_value(&status, "voluntary_ctxt_switches")).sum()
     }
 
     /// Repeats `round` until the resident memory has come to rest: a round has added less than `growth_kib_max`.

@@ -254,7 +254,8 @@ impl ShimModule<'_> {
         asm.call(self.host(HostImport::Uncaught)).op(Instruction::Unreachable).end();
     }
 
-    /// `start`, unless it does nothing, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters. Leaves `code` set.
+    /// `start`, unless it does nothing, then the callee; a sync lift also returns here. `arguments` pushes the caller's parameters.
+    /// Leaves `code` set.
     fn run_callee(
         &mut self,
         asm: &mut Asm,

@@ -7,7 +7,7 @@ use crate::engine;
 use crate::puppet::{self, END, NUMBERS, OP_BYTES, OPS_MAX, SCRIPTS};
 use crate::random::Random;
 use interflow::abi::{
-    self, CallError, Census, Component, Destination, HostCx, HostFuture, Limits, Produced, Source, Zone,
+    self, CallError, Canceller, Census, Component, Destination, HostCx, HostFuture, Limits, Produced, Source, Zone,
 };
 use interflow::component;
 use interflow::host::linker::Linker;
@@ -154,7 +154,7 @@ enum Outcome {
 struct Call {
     outcome: Option<Pin<Box<dyn Future<Output = Outcome>>>>,
     exited: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    cancel: Box<dyn Fn()>,
+    canceller: Canceller,
 }
 
 /// The host's side of a program.
@@ -204,6 +204,7 @@ fn run_program(modes: u8, host_ops: &[[u8; 4]], scripts: [[u8; SCRIPTS * OPS_MAX
         table_elements_max: 4096,
         slices_max: 8,
         jobs_per_entry: if modes & ONE_JOB != 0 { 1 } else { 256 },
+        ..Limits::default()
     };
     let zone = Zone::new(&puppets().component, limits, host.clone()).expect("the puppet starts");
     let weak = zone.downgrade();
@@ -226,18 +227,18 @@ impl Driver {
     fn call<P: Lower, R: Lift>(&mut self, name: &str, params: P, then: fn(R) -> Outcome) {
         let export = puppets().component.export::<P, R>(name).expect("the puppets have it");
         let call = self.zone.call(export, params);
-        let (cancel, exited) = (Box::new(call.canceller()), Box::pin(call.exited()));
+        let (canceller, exited) = (call.canceller(), Box::pin(call.exited()));
         let outcome = async move { call.await.map_or_else(failed, then) };
-        self.calls.push(Call { outcome: Some(Box::pin(outcome)), exited: Some(exited), cancel });
+        self.calls.push(Call { outcome: Some(Box::pin(outcome)), exited: Some(exited), canceller });
     }
 
     fn call_dynamic(&mut self, name: &str, params: Vec<Value>) {
         let export = puppets().component.export_dynamic(name).expect("the puppets have it");
         let call = self.zone.call_dynamic(export, params);
-        let (cancel, exited) = (Box::new(call.canceller()), Box::pin(call.exited()));
+        let (canceller, exited) = (call.canceller(), Box::pin(call.exited()));
         let outcome =
             async move { call.await.map_or_else(failed, |value| value.map_or(Outcome::Nothing, Outcome::Resource)) };
-        self.calls.push(Call { outcome: Some(Box::pin(outcome)), exited: Some(exited), cancel });
+        self.calls.push(Call { outcome: Some(Box::pin(outcome)), exited: Some(exited), canceller });
     }
 
     fn act(&mut self, [op, a, b, c]: [u8; 4]) {
@@ -265,7 +266,7 @@ impl Driver {
             7 => drop(self.resources.pop()),
             8 => {
                 if let Some(call) = self.calls.get(usize::from(a)) {
-                    (call.cancel)();
+                    call.canceller.cancel();
                 }
             }
             9 => self.host.open(),
@@ -345,7 +346,7 @@ impl Driver {
     fn finish(&mut self) {
         self.host.open();
         self.run();
-        self.calls.iter().for_each(|call| (call.cancel)());
+        self.calls.iter().for_each(|call| call.canceller.cancel());
         self.run();
         if self.zone.is_busy() {
             return;

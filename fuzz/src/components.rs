@@ -16,7 +16,6 @@ use interflow::wast;
 use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -29,8 +28,13 @@ const CALLS_MAX: usize = 8;
 const REST: Duration = Duration::from_millis(1);
 const RESTS_MAX: usize = 40;
 
-const LIMITS: Limits =
-    Limits { memory_bytes_max: 16 << 20, table_elements_max: 20_000, slices_max: 3, jobs_per_entry: 16 };
+const LIMITS: Limits = Limits {
+    memory_bytes_max: 16 << 20,
+    table_elements_max: 20_000,
+    slices_max: 3,
+    held_bytes_max: 1 << 20,
+    jobs_per_entry: 16,
+};
 
 /// Does everything with the component `data` that can be done.
 pub fn run(data: &[u8]) {
@@ -87,7 +91,7 @@ async fn run_zone(component: Component, compiled: &Compiled, mut random: Random)
             break;
         }
     }
-    calls.iter().for_each(|call| call.canceller()());
+    calls.iter().for_each(|call| call.canceller().cancel());
     let mut going_on = Vec::new();
     for mut call in calls {
         match outcome(&zone, &mut call).await {
@@ -190,7 +194,7 @@ fn value(
         T::Option(_) if len == 0 => Value::Option(None),
         T::Option(i) => Value::Option(Some(Box::new(of(types[i].ty, random)?))),
         T::Result(i) => {
-            let ok = len % 2 == 0;
+            let ok = len.is_multiple_of(2);
             let payload = match if ok { types[i].ok } else { types[i].err } {
                 Some(ty) => Some(Box::new(of(ty, random)?)),
                 None => None,

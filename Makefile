@@ -1,9 +1,10 @@
 # Everything that people and CI do, by name. `make help` lists it.
 
 CARGO ?= cargo
-NIGHTLY ?= cargo +nightly
+# Sanitizers are there in every compiler, and hidden in one that is stable.
+UNSTABLE_CARGO = RUSTC_BOOTSTRAP=1 $(CARGO)
 GUESTS = tests/guests/target/wasm32-wasip2/release
-TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests
+TEST_PACKAGES = -p interflow -p interflow-macros -p abi-spec -p tests -p fuzz
 # On wasmtime's component runtime as well. Apart, because the engine is built with more features for it than the product's has.
 DIFFERENTIAL = -p tests --features differential --test differential --test theirs
 
@@ -61,38 +62,40 @@ bench-http: guests build ## Measures HTTP beside native hyper and a wasmtime ser
 # stacks. What lives as long as the process is no leak.
 ASAN = detect_stack_use_after_return=0:detect_leaks=0
 NO_STACKS = -Cllvm-args=-asan-stack=0
+# rustix asks the kernel through the C library, so that the sanitizer forgets what it knew of a stack that is unmapped.
+SANITIZED = $(NO_STACKS) --cfg rustix_use_libc
 HOST_TARGET = x86_64-unknown-linux-gnu
 TARGET ?= builtins
 SECONDS ?= 3600
+# Like a release, but for what takes long to build, and what is checked.
+FUZZ = CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true RUSTFLAGS="$(SANITIZED)" $(UNSTABLE_CARGO) fuzz
+FUZZ_BUILD = --features fuzzer --target-dir fuzz/target
 FUZZ_FLAGS_builtins = -max_len=481
 FUZZ_FLAGS_components = -max_len=16384
 
-fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SECONDS=3600 [FILE=one input]; needs nightly and cargo-fuzz
-	@$(NIGHTLY) fuzz --version >/dev/null || { echo "needs: rustup toolchain install nightly; cargo install cargo-fuzz"; exit 2; }
-	RUSTFLAGS="$(NO_STACKS)" $(NIGHTLY) fuzz build
+fuzz: ## Looks for inputs that harm us: make fuzz TARGET=components|builtins SECONDS=3600 [FILE=one input] [FLAGS=..]; needs cargo-fuzz
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "needs: $(CARGO) install cargo-fuzz"; exit 2; }
+	$(FUZZ) build $(FUZZ_BUILD)
 	fuzz/target/$(HOST_TARGET)/release/seeds fuzz/corpus $(or $(SUITE),tests/conformance)
-	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="$(NO_STACKS)" $(NIGHTLY) fuzz run $(TARGET) $(FILE) -- \
-	    -max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 $(FUZZ_FLAGS_$(TARGET))
+	ASAN_OPTIONS=$(ASAN) $(FUZZ) run $(FUZZ_BUILD) $(TARGET) $(FILE) -- \
+	    -max_total_time=$(SECONDS) -timeout=25 -rss_limit_mb=4096 $(FUZZ_FLAGS_$(TARGET)) $(FLAGS)
 
 # One after the other: what they count is the process's.
 SANITIZE_TESTS = abi:: ring:: component:: host::value:: executor:: --test-threads=1
 
-# rustix asks the kernel through the C library, so that the sanitizer forgets what it knew of a stack that is unmapped.
-sanitize: ## Runs the tests of the code that is unsafe, and of what is behind it, under AddressSanitizer; needs nightly
-	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="-Zsanitizer=address $(NO_STACKS) --cfg rustix_use_libc" $(NIGHTLY) test -p interflow --lib \
+sanitize: ## Runs the tests of the code that is unsafe, and of what is behind it, under AddressSanitizer
+	ASAN_OPTIONS=$(ASAN) RUSTFLAGS="-Zsanitizer=address $(SANITIZED)" $(UNSTABLE_CARGO) test -p interflow --lib \
 	    --target $(HOST_TARGET) --target-dir target/sanitize -- $(SANITIZE_TESTS)
 
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
-	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy $(DIFFERENTIAL) -- -D warnings
 
 format: ## Formats everything
 	$(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
-	cd fuzz && $(CARGO) fmt
 
 docs: ## Builds the documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p interflow -p interflow-macros -p abi-spec
